@@ -1,0 +1,177 @@
+"""A content-addressed store on disk: atomic, locked, limited in size.
+
+`Store` holds what can be made again: decoded tables, cached features, measurements of the machine.
+An entry is a folder `<root>/<kind>/<key>`, whole or absent. `write_atomic` is how every file of
+Carryover that must not be lost or half-written comes to disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from benchmarks.errors import RequestError
+
+DEFAULT_LIMIT = 50 * 2**30  # bytes; CARRYOVER_CACHE_LIMIT (GiB) changes it
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a crash at any moment, sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock file `path`; another process that holds it is waited for, and `waiting` is told so once.
+
+    The lock is the operating system's, so it ends with the process that holds it, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if waiting is not None:
+            waiting(f"another process is at work on {path.stem}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the store, for showing: size in bytes, last use in seconds since the epoch."""
+
+    kind: str
+    key: str
+    path: Path
+    bytes: int
+    used: float
+
+
+class Store:
+    """Entries under `root`, the least recently used of which go when `limit` bytes are exceeded."""
+
+    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT) -> None:
+        self.root = root
+        self.limit = limit
+
+    @classmethod
+    def default(cls) -> Store:
+        """The user's cache: $CARRYOVER_CACHE or the platform's cache folder."""
+        root = os.environ.get("CARRYOVER_CACHE") or platformdirs.user_cache_path("carryover")
+        size = os.environ.get("CARRYOVER_CACHE_LIMIT")
+        try:
+            limit = int(float(size) * 2**30) if size else DEFAULT_LIMIT
+        except ValueError:
+            raise RequestError(f"CARRYOVER_CACHE_LIMIT is a number of GiB, not {size!r}") from None
+        return cls(Path(root), limit)
+
+    def get(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The folder of an entry, made by `make(folder)` first if it is missing.
+
+        `make` fills a temporary folder that is renamed when it returns; if it raises, nothing is left.
+        Two processes that want one entry: the second waits and finds it made. A process that uses an
+        entry while another evicts it keeps reading the files it has open or mapped.
+        """
+        final = self.root / kind / key
+        if self._touch(final):
+            return final
+        with locked(self.root / kind / f"{key}.lock"):
+            if self._touch(final):
+                return final
+            partial = self.root / kind / f"{key}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process; the lock is ours
+            partial.mkdir(parents=True)
+            try:
+                make(partial)
+                for path in partial.rglob("*"):
+                    _sync(path)
+                os.replace(partial, final)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            sync_folder(final.parent)
+        self.prune(keep=final)
+        return final
+
+    def workspace(self, kind: str, key: str) -> Path:
+        """A folder that survives being interrupted, for making a long entry in resumable pieces.
+
+        The maker removes it when the entry is done. Take it only inside `get`'s `make`, which holds the lock.
+        """
+        folder = self.root / kind / f"{key}.pieces"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def entries(self) -> list[Entry]:
+        """What is stored, most recently used first."""
+        found = []
+        for path in self.root.glob("*/*"):
+            if path.is_dir() and path.suffix not in (".partial", ".pieces"):
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                found.append(Entry(path.parent.name, path.name, path, size, path.stat().st_mtime))
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def prune(self, keep: Path | None = None, limit: int | None = None) -> int:
+        """Remove the least recently used entries beyond `limit` bytes (the store's own by default).
+
+        Returns the bytes freed; `keep` stays. An entry that another process is making is no entry yet.
+        """
+        allowed = self.limit if limit is None else limit
+        entries = self.entries()
+        total = sum(entry.bytes for entry in entries)
+        freed = 0
+        for entry in reversed(entries):
+            if total - freed <= allowed:
+                break
+            if entry.path != keep:
+                shutil.rmtree(entry.path, ignore_errors=True)
+                freed += entry.bytes
+        return freed
+
+    @staticmethod
+    def _touch(path: Path) -> bool:
+        try:
+            os.utime(path, (time.time(), time.time()))
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _sync(path: Path) -> None:
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())

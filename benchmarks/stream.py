@@ -1,0 +1,114 @@
+"""The nouns of a benchmark: a stream opens into tasks, which are learnt, and an exam, which scores.
+
+The exam holds the test sets. Only the protocol holds the exam; a method is handed tasks and, to
+predict, bare `Inputs`, and nothing reachable from either leads to a test label.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.images import Indices, Inputs, Labelled
+
+Protocol = Literal["continual", "few_shot", "transfer"]
+Scenario = Literal["task", "class", "domain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One thing to learn.
+
+    id: position in the stream, from 0. Labels of train and val are positions in `classes`, the
+    global class ids; val is never trained on outside a refit.
+    """
+
+    id: int
+    train: Labelled
+    val: Labelled
+    classes: tuple[int, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train.class_names
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What is known of a stream before it is opened; every part that makes numbers comparable is here.
+
+    name: canonical, with its parameters; classes: the global class ids of each task, in order;
+    data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
+    words; image_size: (H, W) of the stored pixels; notes: what a reader of a table must know.
+    """
+
+    name: str
+    protocol: Protocol
+    scenario: Scenario
+    classes: tuple[tuple[int, ...], ...]
+    class_names: tuple[str, ...]
+    order: int | None
+    data: str
+    rule: str
+    image_size: tuple[int, int]
+    sizes: tuple[tuple[int, int, int], ...]  # (train, val, test) images of each task
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> int:
+        return len(self.classes)
+
+
+class Exam:
+    """The test sets of a stream; scores predicted classes.
+
+    test: per task id, images with labels that are positions in `classes[task]`.
+    """
+
+    def __init__(self, test: Mapping[int, Labelled], classes: Mapping[int, Sequence[int]]) -> None:
+        self._inputs = {task: part.inputs for task, part in test.items()}
+        self._answers = {
+            task: np.asarray(classes[task], dtype=np.int64)[part.labels] for task, part in test.items()
+        }
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        return tuple(self._inputs)
+
+    def inputs(self, task: int) -> Inputs:
+        """The test images of `task`."""
+        return self._inputs[task]
+
+    def score(self, task: int, predicted: Indices) -> NDArray[np.bool_]:
+        """Per-sample correctness (N,) of `predicted`, global class ids (N,); ValueError for another shape."""
+        answers = self._answers[task]
+        if predicted.shape != answers.shape:
+            raise ValueError(f"task {task} has {answers.shape} test images, predictions are {predicted.shape}")
+        return np.asarray(predicted == answers)
+
+    def fingerprint(self, task: int) -> str:
+        """Identity of the test images of `task`."""
+        return self._inputs[task].fingerprint
+
+
+class Stream(ABC):
+    """A sequence of tasks over some source. Made once, opened with a seed for each cell."""
+
+    @property
+    @abstractmethod
+    def info(self) -> StreamInfo:
+        """The frozen description."""
+
+    @abstractmethod
+    def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
+        """The tasks in order and the exam; the split is drawn from hash(purpose, stream, seed)."""
+
+    @property
+    def pool(self) -> Labelled | None:
+        """Labelled images for meta-training or pre-tuning, disjoint from every exam; None without one."""
+        return None
