@@ -126,7 +126,7 @@ class Labelled:
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.inputs),):
             raise ValueError(f"{len(self.inputs)} images have labels of shape {self.labels.shape}")
-        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.class_names)):
+        if len(self.labels) and (self.labels.min() < 0 or self.labels.max() >= len(self.class_names)):
             raise ValueError(
                 f"labels run from {self.labels.min()} to {self.labels.max()}, "
                 f"but there are {len(self.class_names)} classes"

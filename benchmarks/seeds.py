@@ -7,6 +7,7 @@ every method; what belongs to a method (initial weights, Gumbel noise) adds its 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,3 +27,20 @@ def derive(*parts: str | int) -> int:
 def generator(*parts: str | int) -> np.random.Generator:
     """A NumPy generator (PCG64) seeded by `derive(*parts)`."""
     return np.random.Generator(np.random.PCG64(derive(*parts)))
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The two hashes of one cell: what it shares with every other method, and what is the method's own."""
+
+    stream: str
+    seed: int
+    method: str
+
+    def shared(self, purpose: str, *parts: str | int) -> int:
+        """For splits, batches, augmentation: equal for every method on this stream and seed."""
+        return derive(purpose, self.stream, self.seed, *parts)
+
+    def own(self, purpose: str, *parts: str | int) -> int:
+        """For initial weights and noise: the method's name is in it."""
+        return derive(purpose, self.stream, self.seed, self.method, *parts)

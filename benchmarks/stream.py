@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.images import Indices, Inputs, Labelled
+from benchmarks.progress import Progress, Silent
+from benchmarks.store import Store
 
 Protocol = Literal["continual", "few_shot", "transfer"]
 Scenario = Literal["task", "class", "domain"]
@@ -44,7 +46,9 @@ class StreamInfo:
 
     name: canonical, with its parameters; classes: the global class ids of each task, in order;
     data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
-    words; image_size: (H, W) of the stored pixels; notes: what a reader of a table must know.
+    words; image_size: (H, W) of the stored pixels; sizes: (train, val, test) images of each task;
+    mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
+    must know.
     """
 
     name: str
@@ -56,7 +60,8 @@ class StreamInfo:
     data: str
     rule: str
     image_size: tuple[int, int]
-    sizes: tuple[tuple[int, int, int], ...]  # (train, val, test) images of each task
+    sizes: tuple[tuple[int, int, int], ...]
+    mirror: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,7 +93,9 @@ class Exam:
         """Per-sample correctness (N,) of `predicted`, global class ids (N,); ValueError for another shape."""
         answers = self._answers[task]
         if predicted.shape != answers.shape:
-            raise ValueError(f"task {task} has {answers.shape} test images, predictions are {predicted.shape}")
+            raise ValueError(
+                f"task {task} has {answers.shape} test images, predictions are {predicted.shape}"
+            )
         return np.asarray(predicted == answers)
 
     def fingerprint(self, task: int) -> str:
@@ -96,8 +103,36 @@ class Exam:
         return self._inputs[task].fingerprint
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where and how a stream may work: the store for what it decodes, bars, threads for decoding."""
+
+    store: Store
+    progress: Progress = field(default_factory=Silent)
+    workers: int = 2
+
+
 class Stream(ABC):
-    """A sequence of tasks over some source. Made once, opened with a seed for each cell."""
+    """A sequence of tasks over some source. Made once, opened with a seed for each cell.
+
+    A subclass lists its names in `catalogue` and declares a frozen dataclass `Parameters` for what
+    may follow the name (`split-cifar100?tasks=20&per_class=50`); it is made with the name, the
+    parameters and a place to work. A constructor raises RequestError for what cannot be.
+    """
+
+    catalogue: ClassVar[Mapping[str, str]]
+
+    @dataclass(frozen=True)
+    class Parameters:
+        pass
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        """Whether `name` (without parameters) is one of this class."""
+        return name in cls.catalogue
+
+    @abstractmethod
+    def __init__(self, name: str, parameters: Any, place: Place) -> None: ...
 
     @property
     @abstractmethod

@@ -1,0 +1,208 @@
+"""The training loop, shared by pretraining and by every method that follows a gradient.
+
+All that is random in an epoch is drawn from seeds of (purpose, stage, epoch), so the state at the
+end of an epoch is a function of the state at its start: a killed run continues from the last
+journaled epoch and ends with the same bits as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from backbones.numerics import Numerics
+from benchmarks.progress import Progress
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on (the loss is not finite); names stage and step."""
+
+
+class Journal(Protocol):
+    """Where a long stage leaves what it needs to go on."""
+
+    def load(self, stage: str) -> dict[str, Tensor] | None:
+        """What was last saved for `stage`, or None."""
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last save to pay for another."""
+
+    def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
+        """Replace what is kept for `stage`, atomically."""
+
+
+class NoJournal:
+    """Keeps nothing: for scripts and tests."""
+
+    def load(self, stage: str) -> dict[str, Tensor] | None:
+        return None
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with a learning rate and a weight decay of their own."""
+
+    parameters: Sequence[nn.Parameter]
+    lr: float
+    weight_decay: float = 0.0
+
+
+def groups_of(
+    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float
+) -> list[ParameterGroup]:
+    """The usual split: matrices decay, biases, norms and other vectors do not; frozen ones are left out."""
+    trained = [parameter for _, parameter in named if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+    pairs = ((matrices, weight_decay), (vectors, 0.0))
+    return [ParameterGroup(chosen, lr, decay) for chosen, decay in pairs if chosen]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how: AdamW or SGD with momentum 0.9; cosine to zero after a linear warm-up."""
+
+    epochs: int
+    warmup_epochs: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    clip_norm: float | None = None
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate's factor in (0, 1] at `step` of `steps`, both counted from 0."""
+        warmup = min(steps - 1, round(self.warmup_epochs * steps / self.epochs))
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training run amounted to; `loss` is the mean over the last epoch's steps."""
+
+    steps: int
+    images: int
+    seconds: float
+    loss: float
+
+
+Batch = tuple[Tensor, Tensor]
+Epoch = Callable[[int], Iterator[Batch]]
+
+
+def fit(
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    groups: Sequence[ParameterGroup],
+    epoch_of: Epoch,
+    steps_per_epoch: int,
+    recipe: Recipe,
+    *,
+    numerics: Numerics,
+    seed_of: Callable[[int], int],
+    stage: str,
+    journal: Journal,
+    progress: Progress,
+) -> Fit:
+    """Minimise `loss_of(x, y)` over `recipe.epochs` passes of `epoch_of(epoch)`, which yields (x, y) batches.
+
+    seed_of(epoch) seeds torch's global generator at the start of each epoch (dropout draws from it).
+    Raises TrainingError as soon as a loss is seen that is not finite: every step on a CPU, every
+    `check` steps on an accelerator, where looking means waiting for it.
+    """
+    started = time.monotonic()
+    total = steps_per_epoch * recipe.epochs
+    optimizer = _optimizer(groups, recipe, numerics)
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    first = _resume(journal.load(stage), optimizer, parameters)
+    check = 1 if numerics.device == "cpu" else 20
+    images, mean, step = 0, float("nan"), first * steps_per_epoch
+    with progress.bar(stage, total, "step") as bar:
+        bar.advance(step)
+        for epoch in range(first, recipe.epochs):
+            torch.manual_seed(seed_of(epoch))
+            losses: list[Tensor] = []
+            for x, y in epoch_of(epoch):
+                factor = recipe.rate(step, total)
+                for settings, group in zip(optimizer.param_groups, groups, strict=True):
+                    settings["lr"] = group.lr * factor
+                with numerics.autocast():
+                    loss = loss_of(x, y)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if recipe.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+                optimizer.step()
+                losses.append(loss.detach().float())
+                images += len(x)
+                step += 1
+                if step % check == 0:
+                    shown = _finite(losses[-check:], stage, step)
+                    bar.advance(check, note=f"epoch {epoch + 1}/{recipe.epochs}  loss {shown:.3f}")
+            mean = _finite(losses, stage, step)
+            if epoch + 1 < recipe.epochs and journal.due():
+                journal.save(stage, _snapshot(optimizer, parameters, epoch + 1))
+    return Fit(step, images, time.monotonic() - started, mean)
+
+
+def _optimizer(groups: Sequence[ParameterGroup], recipe: Recipe, numerics: Numerics) -> torch.optim.Optimizer:
+    settings = [
+        {"params": list(group.parameters), "lr": group.lr, "weight_decay": group.weight_decay}
+        for group in groups
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=0.0, momentum=0.9)
+    return torch.optim.AdamW(settings, lr=0.0, fused=True)
+
+
+def _finite(losses: list[Tensor], stage: str, step: int) -> float:
+    """The mean of `losses`, the last of which belongs to step `step` (from 1)."""
+    values = torch.stack(losses)
+    bad = torch.nonzero(~torch.isfinite(values))
+    if len(bad):
+        where = step - len(losses) + int(bad[0]) + 1
+        raise TrainingError(
+            f"the loss became {float(values[int(bad[0])])} at step {where} of {stage}; "
+            "a lower learning rate is the usual way out"
+        )
+    return float(values.mean())
+
+
+def _snapshot(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], epoch: int
+) -> dict[str, Tensor]:
+    tensors = {"epoch": torch.tensor(epoch)}
+    for number, parameter in enumerate(parameters):
+        tensors[f"parameter.{number}"] = parameter.detach()
+        for name, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{number}.{name}"] = value
+    return tensors
+
+
+def _resume(
+    saved: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]
+) -> int:
+    """Put a snapshot back; returns the epoch to go on with."""
+    if saved is None:
+        return 0
+    with torch.no_grad():
+        for number, parameter in enumerate(parameters):
+            parameter.copy_(saved[f"parameter.{number}"])
+    for key, value in saved.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".", 2)
+            parameter = parameters[int(number)]
+            # Adam's step counter lives on the CPU unless the optimiser is fused.
+            optimizer.state[parameter][name] = value.to(parameter.device)
+    return int(saved["epoch"])

@@ -1,0 +1,140 @@
+"""The contract of a method: one interface for continual, few-shot and transfer protocols."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.backbone import Backbone, BackboneInfo
+from backbones.training import Journal, NoJournal
+from benchmarks.images import Chunk, Inputs, Labelled, Pixels
+from benchmarks.progress import Progress, Silent
+from benchmarks.seeds import Seeds
+from benchmarks.stream import StreamInfo, Task
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the harness hands to a method beside the backbone.
+
+    tables: the image tables of the tasks handed over so far, by content fingerprint, so that a
+    method that keeps exemplars can store which rows they are and find their pixels again.
+    """
+
+    info: StreamInfo
+    seeds: Seeds
+    progress: Progress = field(default_factory=Silent)
+    journal: Journal = field(default_factory=NoJournal)
+    tables: Mapping[str, Pixels] = field(default_factory=dict)
+    eval_batch: int = 256
+    workers: int = 2
+
+    def recall(self, chunks: Sequence[tuple[str, np.ndarray]]) -> Inputs:
+        """The images at (content fingerprint, rows) of each pair."""
+        return Inputs([Chunk(self.tables[content], rows, content) for content, rows in chunks])
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a method costs to keep.
+
+    trainable: parameters that train on one task, heads excluded; head: parameters of the heads
+    that train on one task; stored_bits: everything kept beside the frozen backbone after the tasks
+    learnt so far; exemplars: images kept.
+    """
+
+    trainable: int
+    head: int
+    stored_bits: int
+    exemplars: int = 0
+
+
+class Method(ABC):
+    """Learns tasks one after another and predicts.
+
+    Subclasses set `name`, declare a frozen dataclass `Config` with a default for every option and a
+    `search` space, and may set `reference` (a row that every table should have).
+
+    The backbone is the method's own copy; it may change it. Logits are float32 on the CPU. Their
+    columns are the task's classes when the task is known, otherwise all classes seen so far in the
+    order learnt (`columns`). `predict` changes nothing that `state` holds.
+    """
+
+    name: ClassVar[str]
+    reference: ClassVar[bool] = False
+
+    @dataclass(frozen=True)
+    class Config:
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+
+    @classmethod
+    def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        """None, or the reason why this method cannot run with `config` on that stream and backbone."""
+        return None
+
+    def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
+        self.config = config
+        self.backbone = backbone
+        self.context = context
+        self.learnt: list[int] = []  # ids of the tasks learnt, in order
+
+    def prepare(self, pool: Labelled | None) -> None:
+        """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default."""
+        return
+
+    @abstractmethod
+    def learn(self, task: Task) -> None:
+        """Learn `task` from its train part; ends with its id appended to `learnt`."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
+        """Logits (N, columns) of `inputs`; `task_id` is given in task-incremental streams only."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Everything learnt, as tensors that safetensors can hold; `learnt` under its own name."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over a `state()`, in a fresh instance with an equal config, backbone and context."""
+
+    def state_for(self, task_id: int | None) -> dict[str, Tensor]:
+        """The part of the state on which `predict(..., task_id)` depends; all of it by default.
+
+        While it is unchanged the harness may reuse an evaluation.
+        """
+        return self.state()
+
+    @abstractmethod
+    def footprint(self) -> Footprint:
+        """What this method costs to keep."""
+
+    def observations(self) -> dict[str, float]:
+        """Numbers about the last task worth a line in the record (a keep ratio); none by default."""
+        return {}
+
+    def columns(self) -> tuple[int, ...]:
+        """Global ids of the classes seen so far, in the order learnt."""
+        seen = dict.fromkeys(c for task in self.learnt for c in self.context.info.classes[task])
+        return tuple(seen)
+
+
+def stored_bits(tensors: Mapping[str, Tensor]) -> int:
+    """Bits that the tensors take on disk."""
+    return sum(tensor.numel() * tensor.element_size() * 8 for tensor in tensors.values())
+
+
+def learnt_tensor(learnt: Sequence[int]) -> Tensor:
+    """`learnt` as a tensor for the state."""
+    return torch.tensor(learnt, dtype=torch.int64)
+
+
+def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of `state` whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
