@@ -1,0 +1,16 @@
+"""Where images come from: each source is cut into train and test and decoded once into the store.
+
+- `source`   the nouns: `SourceData`, `Source`, and `Rows`, one split before it is decoded
+- `lookup`   `open_source` and `source_names`: from what a user types to a source
+- `local`    a folder on disk, parquet or images; `parquet` and `folder` read the two layouts
+- `hub`      the same parquet files from the Hugging Face hub
+- `digits`   scikit-learn's digits, which are always there
+- `table`    encoded images -> one memory-mapped uint8 table; `decode` does one image
+"""
+
+from __future__ import annotations
+
+from benchmarks.sources.lookup import data_roots, open_source, source_names
+from benchmarks.sources.source import Source, SourceData
+
+__all__ = ["Source", "SourceData", "data_roots", "open_source", "source_names"]

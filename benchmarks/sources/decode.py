@@ -1,0 +1,56 @@
+"""One encoded image -> RGB uint8.
+
+The rule, which is part of the key of every table (`RULE`): the first frame; EXIF orientation applied,
+as a viewer shows it; transparency laid over white; 16-bit grey keeps its upper 8 bits; grey, palette and
+CMYK through Pillow's conversion to RGB; then, if asked for, both sides squashed to `size` (bicubic,
+antialiased). JPEG is decoded at full resolution first.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from benchmarks.errors import DataError
+from benchmarks.images import Pixels
+
+RULE = "rgb-1"
+
+
+def decode(where: str, encoded: bytes | Path, size: int | None = None) -> Pixels:
+    """The image as (H, W, 3) uint8; (size, size, 3) with `size`.
+
+    DataError names `where` when it cannot be decoded: broken, truncated, of a kind without an 8-bit meaning.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+            rgb = _rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow's plugins raise what they like on broken bytes, SyntaxError included
+        raise DataError(f"{where} is no image that can be decoded ({_reason(error)}); replace or remove it") from error
+    if size is not None and rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(rgb)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        upper = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        return Image.fromarray(upper).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{image.mode} pixels have no fixed range; store 8 or 16 bits")
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no known image format"
+    return f"{error}".split("\n")[0] or type(error).__name__

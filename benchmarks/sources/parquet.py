@@ -1,0 +1,206 @@
+"""Parquet files in the Hugging Face layout: an image column {bytes, path} and a label column.
+
+Class names come from the schema's `huggingface` metadata (ClassLabel); text labels name themselves, and
+bare numbers are named by their digits. Files are read batch by batch, never as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.errors import DataError
+from benchmarks.images import Indices
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+BATCH = 256  # rows held in memory, encoded
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns to read; None finds the only one of its kind."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+class ParquetRows:
+    """One split: the rows of `files`, one file after another (see `Rows`)."""
+
+    def __init__(self, title: str, files: tuple[Path, ...], columns: Columns) -> None:
+        self.title = title
+        self.files = files
+        self.columns = columns
+
+    def identity(self) -> str:
+        from benchmarks.sources.table import stamp
+
+        return f"parquet {self.columns.image} {self.columns.label} {stamp(self.files)}"
+
+    def labels(self) -> tuple[Indices, tuple[str, ...]]:
+        parts: list[Indices | list[str]] = []
+        names: tuple[str, ...] | None = None
+        for number, file in enumerate(self.files):
+            with _opened(file) as parquet:
+                features = _features(parquet)
+                column = _label_column(file, parquet, features, self.columns.label)
+                here = _class_names(features.get(column))
+                if number and here != names:
+                    raise DataError(
+                        f"{file} and {self.files[0]} name their classes differently; "
+                        "all files of one split have the same classes"
+                    )
+                names = here
+                parts.append(_read_labels(file, parquet, column, names))
+        if any(isinstance(part, list) for part in parts):
+            words = [str(word) for part in parts for word in part]
+            names = tuple(sorted(set(words)))
+            place = {name: label for label, name in enumerate(names)}
+            return np.array([place[word] for word in words], dtype=np.int64), names
+        labels = np.concatenate(parts).astype(np.int64)
+        return labels, names or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+
+    def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
+        for file in self.files:
+            with _opened(file) as parquet:
+                total = parquet.metadata.num_rows
+                if start >= total:
+                    start -= total
+                    continue
+                column = _image_column(file, parquet, _features(parquet), self.columns.image)
+                yield from _read_images(file, parquet, column, start)
+                start = 0
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    """The file, open; whatever is broken in it, now or while it is read, is a DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # A buffer makes Arrow read a column piecewise, also where a file is one single row group.
+        with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        size = file.stat().st_size if file.is_file() else 0
+        raise DataError(
+            f"{file} is no whole parquet file ({size:,} bytes: {_first_line(error)}); "
+            "it may be truncated: copy or download it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(". ")
+
+
+def _features(parquet: pq.ParquetFile) -> dict[str, dict[str, object]]:
+    """The Hugging Face features by column; empty where the schema has none."""
+    metadata = parquet.schema_arrow.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {name: value for name, value in features.items() if isinstance(value, dict)}
+
+
+def _class_names(feature: dict[str, object] | None) -> tuple[str, ...] | None:
+    if feature is None or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    return tuple(str(name) for name in names) if isinstance(names, list) else None
+
+
+def _image_column(
+    file: Path, parquet: pq.ParquetFile, features: dict[str, dict[str, object]], wanted: str | None
+) -> str:
+    import pyarrow as pa
+
+    schema = parquet.schema_arrow
+    found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    found = found or [
+        field.name for field in schema if pa.types.is_struct(field.type) or pa.types.is_binary(field.type)
+    ]
+    return _choose(file, schema.names, found, wanted, "image", ("image", "img"))
+
+
+def _label_column(
+    file: Path, parquet: pq.ParquetFile, features: dict[str, dict[str, object]], wanted: str | None
+) -> str:
+    names = parquet.schema_arrow.names
+    found = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
+    found = found or [name for name in names if name in ("label", "labels", "class")]
+    return _choose(file, names, found, wanted, "label", ("label",))
+
+
+def _choose(
+    file: Path, names: list[str], found: list[str], wanted: str | None, kind: str, usual: tuple[str, ...]
+) -> str:
+    """The column `wanted`, or the only one of its kind, or the one with the usual name."""
+    there = ", ".join(names)
+    if wanted is not None:
+        if wanted not in names:
+            raise DataError(f"{file} has no {kind} column {wanted!r}; its columns are: {there}")
+        return wanted
+    if len(found) == 1:
+        return found[0]
+    for name in usual:
+        if name in found:
+            return name
+    what = f"no {kind} column" if not found else f"several {kind} columns"
+    raise DataError(f"{file} has {what}; name one column {usual[0]!r} (its columns are: {there})")
+
+
+def _read_labels(
+    file: Path, parquet: pq.ParquetFile, column: str, names: tuple[str, ...] | None
+) -> Indices | list[str]:
+    """The labels as numbers, or as words where the column holds text."""
+    import pyarrow as pa
+
+    values = parquet.read(columns=[column]).column(column)
+    if values.null_count:
+        row = values.is_null().index(True).as_py()
+        raise DataError(f"{file}, row {row}: the label in column {column!r} is missing; remove or label the row")
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return [str(word) for word in values.to_pylist()]
+    if not pa.types.is_integer(values.type):
+        raise DataError(f"{file}: column {column!r} holds {values.type}, but labels are whole numbers or text")
+    labels = values.to_numpy().astype(np.int64)
+    top = len(names) if names is not None else np.iinfo(np.int64).max
+    bad = np.flatnonzero((labels < 0) | (labels >= top))
+    if len(bad):
+        allowed = f"0 to {top - 1}, as there are {top} class names" if names is not None else "0 and up"
+        raise DataError(
+            f"{file}, row {bad[0]}: label {labels[bad[0]]} in column {column!r} is out of range ({allowed}); "
+            "remove the rows without a true label, or the file"
+        )
+    return labels
+
+
+def _read_images(
+    file: Path, parquet: pq.ParquetFile, column: str, start: int
+) -> Iterator[tuple[str, bytes | Path]]:
+    metadata = parquet.metadata
+    row, groups = 0, list(range(metadata.num_row_groups))
+    while groups and row + metadata.row_group(groups[0]).num_rows <= start:
+        row += metadata.row_group(groups.pop(0)).num_rows
+    for batch in parquet.iter_batches(BATCH, row_groups=groups, columns=[column], use_threads=False):
+        if row + batch.num_rows <= start:
+            row += batch.num_rows
+            continue
+        for value in batch.column(0).to_pylist():
+            if row >= start:
+                where = f"{file}, row {row}"
+                encoded = value.get("bytes") if isinstance(value, dict) else value
+                if not isinstance(encoded, bytes):
+                    raise DataError(f"{where} has no image bytes in column {column!r}; fill or remove the row")
+                yield where, encoded
+            row += 1

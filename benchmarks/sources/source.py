@@ -1,0 +1,133 @@
+"""The nouns of a source, and how two splits, or one, become train and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.errors import DataError
+from benchmarks.images import Indices, Labelled
+from benchmarks.progress import Progress
+from benchmarks.seeds import generator
+from benchmarks.store import Store
+
+DRAWN_RULE = "test drawn: 20 % of each class, fixed by the class's name"
+
+
+@dataclass(frozen=True, eq=False)
+class SourceData:
+    """A data set cut into train and test, both over the same class names, every class in both.
+
+    fingerprint: hash of pixels, labels and class names of both; rule: how they were cut and sized, in words;
+    terms: under which terms the data may be used, where they are known.
+    """
+
+    train: Labelled
+    test: Labelled
+    class_names: tuple[str, ...]
+    fingerprint: str
+    rule: str
+    terms: str = ""
+
+
+class Source(Protocol):
+    """Something that can be loaded; opening it costs next to nothing."""
+
+    @property
+    def name(self) -> str:
+        """What a user types."""
+        ...
+
+    def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
+        """Train and test, decoded into `store` first if they are not there.
+
+        size: side in pixels to which every image is squashed; None takes them as they are, and then all
+        have one size. DataError for data that is missing or damaged.
+        """
+        ...
+
+
+class Rows(Protocol):
+    """One split before it is decoded."""
+
+    @property
+    def title(self) -> str:
+        """Which split of which source, for bars and errors."""
+        ...
+
+    def identity(self) -> str:
+        """Changes whenever the files do; cheap, and reads none of them."""
+        ...
+
+    def labels(self) -> tuple[Indices, tuple[str, ...]]:
+        """Labels (N,) and the class names they index; DataError where one has no name."""
+        ...
+
+    def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
+        """From row `start` on: where the image stands, for errors, and the encoded image or its file."""
+        ...
+
+
+def pair(
+    train: Labelled, test: Labelled, *, title: str, rule: str, size: int | None, terms: str = ""
+) -> SourceData:
+    """The source of two splits; DataError unless classes and image size agree and no class is empty.
+
+    rule: how the two were cut; `size` is added to it.
+    """
+    if train.class_names != test.class_names:
+        missing = [
+            f"{split} has no {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+            for split, names in (
+                ("test", [name for name in train.class_names if name not in set(test.class_names)]),
+                ("train", [name for name in test.class_names if name not in set(train.class_names)]),
+            )
+            if names
+        ]
+        differ = "; ".join(missing) or "they come in another order"
+        raise DataError(f"{title}: the classes of train and test differ ({differ}); give both the same classes")
+    sizes = train.inputs.image_size, test.inputs.image_size
+    if sizes[0] != sizes[1]:
+        (h, w), (th, tw) = sizes
+        raise DataError(
+            f"{title}: training images are {h}x{w}, test images {th}x{tw} pixels; "
+            f"add ?size={min(h, w)} to bring all to one size"
+        )
+    for split, part in (("training", train), ("test", test)):
+        counts = np.bincount(part.labels, minlength=len(part.class_names))
+        empty = [part.class_names[c] for c in np.flatnonzero(counts == 0)]
+        if empty:
+            named = ", ".join(repr(name) for name in empty[:5]) + (" ..." if len(empty) > 5 else "")
+            raise DataError(
+                f"{title}: no {split} images of class {named}; add some, or take the class out of the data"
+            )
+    if size is not None:
+        rule += f"; images squashed to {size}x{size} pixels, bicubic"
+    digest = hashlib.sha256((train.fingerprint + test.fingerprint).encode())
+    return SourceData(train, test, train.class_names, digest.hexdigest(), rule, terms)
+
+
+def draw_test(data: Labelled, *, title: str) -> tuple[Labelled, Labelled]:
+    """Cut (train, test) from one split: a fifth of each class, at least one image, is test.
+
+    The draw depends on the class's name and its number of images alone, so the same data at another
+    path is cut alike. DataError for a class of fewer than two images.
+    """
+    chosen = []
+    for label, name in enumerate(data.class_names):
+        rows = np.flatnonzero(data.labels == label)
+        if len(rows) < 2:
+            raise DataError(
+                f"{title}: class {name!r} has {len(rows)} image{'s' * (len(rows) != 1)}, but at least 2 "
+                "are needed to draw a test image; add some, or take the class out of the data"
+            )
+        take = max(1, round(len(rows) / 5))
+        chosen.append(rows[generator("test", name).permutation(len(rows))[:take]])
+    test = np.sort(np.concatenate(chosen))
+    train = np.setdiff1d(np.arange(len(data)), test)
+    return data.select(train), data.select(test)
