@@ -117,9 +117,7 @@ def same_table(records: Sequence[Record], vary: Sequence[str] | None = None) -> 
     listed = ", ".join(PARTS)
     for name in vary:
         if name not in PARTS:
-            raise RequestError(
-                f"a contract has no part {name!r}; a table may vary one of {', '.join(PARTS)}."
-            )
+            raise RequestError(f"a contract has no part {name!r}; a table may vary one of {listed}.")
     if len(vary) > 1:
         raise RequestError(f"a table may vary the method and one part, not {' and '.join(vary)}.")
     if not records:
