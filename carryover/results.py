@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from benchmarks.errors import RequestError
 from benchmarks.store import write_atomic
-from carryover.record import Cell, Record, decode, encode
+from carryover.record import Cell, Record, Status, decode, encode
 
 PROBE = 2**20  # bytes really written by `check_writable`; quotas do not show in the free space
 Predictions = Mapping[tuple[int, int], NDArray[np.int64]]
@@ -55,16 +55,15 @@ class Results:
 
     @classmethod
     def default(cls, root: Path | None = None) -> Results:
-        """`root`, or $CARRYOVER_RESULTS, or the clone's results/, or ./results; with the clone's reference."""
-        clone = Path(__file__).resolve().parents[1] / "results"
-        named = os.environ.get("CARRYOVER_RESULTS")
-        if root is None:
-            root = Path(named) if named else clone if clone.is_dir() else Path.cwd() / "results"
-        reference = clone / "reference"
+        """The first of `root`, $CARRYOVER_RESULTS, the clone's results/, ./results; and the reference."""
+        clone = Path(__file__).resolve().parents[1]
+        inside = clone if (clone / "pyproject.toml").exists() else Path.cwd()  # not site-packages
+        root = root or Path(os.environ.get("CARRYOVER_RESULTS") or inside / "results")
+        reference = clone / "results" / "reference"
         return cls(root.expanduser(), reference if reference.is_dir() else None)
 
     def check_writable(self, needed_bytes: int = PROBE) -> None:
-        """RequestError if the folder is the reference, read-only, not a folder, or short of `needed_bytes`."""
+        """RequestError if the root is the reference, read-only, no folder, or short of `needed_bytes`."""
         if self.reference is not None and self._inside_reference():
             raise RequestError(
                 f"{self.root} holds the committed reference, which runs never write to; "
@@ -81,7 +80,7 @@ class Results:
             raise self._unwritable(error) from error
         if free < needed_bytes:
             raise RequestError(
-                f"{self.root} has {free / 2**20:.0f} MiB free and the results need {needed_bytes / 2**20:.0f}; "
+                f"{self.root} has {free / 2**20:.0f} MiB free and {needed_bytes / 2**20:.0f} are needed; "
                 "make room or choose another folder with --results DIR or CARRYOVER_RESULTS."
             )
 
@@ -96,11 +95,13 @@ class Results:
         """
         path = self.path(record)
         beside = path.with_name(f"{path.stem}.{record.status}.json")
-        if record.status != "ok" and _succeeded(path):
+        if record.status != "ok" and _status(path) == "ok":
             path = beside
         try:
             if predictions is not None:
                 write_atomic(path.with_suffix(".predictions.npz"), _pack_predictions(predictions))
+            if path.exists() and _status(path) is None:  # keep what cannot be read
+                os.replace(path, path.with_name(f"{path.name}.broken"))
             write_atomic(path, encode(record))
         except OSError as error:
             raise self._unwritable(error) from error
@@ -122,7 +123,7 @@ class Results:
         return sorted((record for record in records if record.cell == cell), key=_newest, reverse=True)
 
     def all(self) -> tuple[list[Record], list[Broken]]:
-        """Every record, superseded ones included, in the order of their paths; and the files that are none."""
+        """Every record in the order of the paths, superseded ones included; and the files that are none."""
         return self._read("records/*/*/*/*.json")
 
     def journal(self, key: str) -> Path:
@@ -209,17 +210,16 @@ def _place(record: Record) -> Path:
     return _folder(record.cell) / f"{record.cell.seed}-{record.key[:8]}.json"
 
 
-def _succeeded(path: Path) -> bool:
+def _status(path: Path) -> Status | None:
+    """The status of the record in `path`; None where there is none that can be read."""
     with contextlib.suppress(OSError, ValueError):
-        return decode(path.read_bytes()).status == "ok"
-    return False
+        return decode(path.read_bytes()).status
+    return None
 
 
 def _pack_predictions(predictions: Predictions) -> bytes:
     file = io.BytesIO()
-    arrays = {
-        f"{step}/{task}": np.asarray(classes, np.int32) for (step, task), classes in predictions.items()
-    }
+    arrays = {f"{step}/{task}": np.asarray(ids, np.int32) for (step, task), ids in predictions.items()}
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 

@@ -76,9 +76,8 @@ class Comparison:
         else:
             low, high = (100 * end for end in self.interval)
             spread = f"{CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f}, Student's t over seeds"
-        lines = [
-            f"{self.a} minus {self.b}, {self.metric}: {100 * self.mean:+.2f} points over {seeds} ({spread})."
-        ]
+        points = f"{100 * self.mean:+.2f} points over {seeds} ({spread})"
+        lines = [f"{self.a} minus {self.b}, {self.metric}: {points}."]
         if self.p_value is None:
             lines.append("Image by image: not compared, the records hold no per-sample hits.")
         else:
@@ -145,11 +144,11 @@ def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The two-sided 95 % interval of the mean by Student's t; None for fewer than 3 values."""
     if len(values) < MIN_SEEDS:
         return None
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n = len(values)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(n)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     return mean - half, mean + half
 
 
@@ -157,9 +156,9 @@ def sign_test(wins: int, losses: int) -> float:
     """The exact two-sided p-value of `wins` against `losses` under a fair coin; 1 for none of either."""
     if wins + losses == 0:
         return 1.0
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    return float(binomtest(wins, wins + losses, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))  # symmetric: both tails are equal
 
 
 def _scores(pairs: Sequence[tuple[Record, Record]]) -> NDArray[np.int64] | None:
