@@ -1,0 +1,249 @@
+"""A pretrained network as the methods see it: pixels in, pooled features or patch tokens out.
+
+backbone = open_backbone("tiny_vit")
+images = backbone.prepare(pixels)   # (B, H, W, 3) uint8 -> (B, 3, S, S) float32
+backbone(images)                    # (B, C)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from backbones.architecture import build, input_size, pooling_of, preprocessing_of
+from backbones.features import extract
+from backbones.names import Spec, find_recipe, parse
+from backbones.numerics import Numerics, choose, set_fused
+from backbones.preprocessing import Preprocessing
+from backbones.pristine import Snapshot
+from backbones.sites import Site, family_of, find_sites
+from backbones.weights import check_weights, fetch_pretrained, hash_weights, load_weights
+from benchmarks import seeds
+from benchmarks.errors import RequestError
+from benchmarks.images import Inputs
+from benchmarks.progress import Progress
+from benchmarks.store import Store
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What is known of a backbone without its weights.
+
+    width: channels C of its features; blocks: attention sites; prefix_tokens: before the patches (0 for
+    Swin); pooling: timm's word for how tokens become features; input_size: (H, W) in pixels;
+    parameters: their number without classifier.
+    """
+
+    name: str
+    family: Literal["vit", "swin", "convnet"]
+    width: int
+    blocks: int
+    prefix_tokens: int
+    pooling: str
+    input_size: tuple[int, int]
+    parameters: int
+
+
+class Backbone(nn.Module):
+    """A timm network without classifier, its preprocessing, and the store of its features.
+
+    name: as typed, parameters sorted; identity: architecture.tag-hash; weights: the whole hash, of what was
+    loaded, whatever happened to the network since.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        info: BackboneInfo,
+        preprocessing: Preprocessing,
+        identity: str,
+        weights: str,
+        numerics: Numerics,
+        store: Store | None,
+        sites: tuple[Site, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.info = info
+        self.preprocessing = preprocessing
+        self.identity = identity
+        self.weights = weights
+        self.numerics = numerics
+        self.store = store
+        self._sites = find_sites(net) if sites is None else sites
+        self._loaded: Snapshot | None = Snapshot(net)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.numerics.device)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 on any device to (B, 3, S, S) float32, resized and normalised, on this one."""
+        return self.preprocessing(pixels.to(self.device, non_blocking=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to pooled features (B, C) float32, before any classifier; differentiable."""
+        self._choose_attention()
+        with self.numerics.autocast():
+            maps = self.net.forward_features(images)  # type: ignore[operator]
+            return self.net.forward_head(maps, pre_logits=True).float()  # type: ignore[operator]
+
+    def forward_tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to patch tokens (B, N, C) float32 after the final norm, row by row, without prefix.
+
+        Where the network norms after pooling (timm's `fc_norm`), that norm is applied to each token.
+        """
+        self._choose_attention()
+        with self.numerics.autocast():
+            maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
+            if maps.ndim == 4:
+                return maps.flatten(1, 2).float()
+            tokens = maps[:, self.info.prefix_tokens :]
+            return self.net.fc_norm(tokens).float()  # type: ignore[operator]
+
+    def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
+        """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while the backbone is pristine."""
+        return extract(self, inputs, "features", batch_size, progress)
+
+    def tokens(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
+        """`forward_tokens` of all inputs, (N, T, C) float32 on the CPU; from the cache while pristine."""
+        return extract(self, inputs, "tokens", batch_size, progress)
+
+    @property
+    def pristine(self) -> bool:
+        """Whether nothing was written, replaced or hooked since loading, as far as PyTorch itself counts."""
+        return self._loaded is not None and self._loaded.matches(self.net)
+
+    def unchanged(self) -> bool:
+        """`pristine`, and the values too: sees writes through `.data`, which PyTorch does not count."""
+        return self.pristine and self._loaded is not None and self._loaded.checksum_matches(self.net)
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every attention block in order, as it is now; what a site says was read when the network was loaded."""
+        return tuple(replace(site, block=self.net.get_submodule(site.name)) for site in self._sites)
+
+    def freeze(self, except_: Callable[[str], bool] = lambda name: False) -> None:
+        """Only the parameters for whose name (within `net`) `except_` is true are trained."""
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(except_(name))
+
+    def copy(self) -> Backbone:
+        """An own copy for a cell, in the state of this one; the store is shared."""
+        unchanged = self.unchanged()
+        other = Backbone(
+            copy.deepcopy(self.net),
+            self.info,
+            self.preprocessing,
+            self.identity,
+            self.weights,
+            self.numerics,
+            self.store,
+            self._sites,
+        )
+        other.training = self.training
+        if not unchanged:
+            other._loaded = None
+        return other
+
+    def _choose_attention(self) -> None:
+        # timm freezes the choice when a module is made; methods replace modules, so it is made here.
+        for site in self.sites():
+            set_fused(site.attention, self.numerics, torch.is_grad_enabled())
+
+
+def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics | None = None) -> Backbone:
+    """The backbone `name` (see `names`) with its weights, in evaluation mode, on the numerics' device.
+
+    store: where features are kept (None: nowhere); numerics: `choose()` by default, and its thread count
+    is set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
+    reached.
+    """
+    spec = parse(name)
+    with torch.device("meta"):
+        sketch = build(spec)  # every bad input shows here, before memory or network is spent
+    numerics = numerics or choose(store=store)
+    numerics.apply()
+    net, tag = _with_weights(spec, sketch)
+    net = net.to(numerics.device).eval()
+    weights = hash_weights(net)
+    identity = f"{spec.architecture}.{tag}-{weights[:12]}"
+    return Backbone(net, _info(spec, net), preprocessing_of(net, spec), identity, weights, numerics, store)
+
+
+def describe(name: str) -> BackboneInfo:
+    """What is known of a backbone before it is opened; takes no memory for weights and no network.
+
+    Errors as in `open_backbone`; of a weights file only the header is read.
+    """
+    spec = parse(name)
+    with torch.device("meta"):
+        net = build(spec)
+    source = _source(spec)
+    if source not in ("random", "pretrained"):
+        check_weights(Path(source).expanduser(), net)
+    return _info(spec, net)
+
+
+def _info(spec: Spec, net: nn.Module) -> BackboneInfo:
+    family = family_of(net)
+    assert family is not None
+    return BackboneInfo(
+        name=spec.canonical,
+        family=family,
+        width=int(net.num_features),  # type: ignore[arg-type]
+        blocks=len(find_sites(net)),
+        prefix_tokens=int(getattr(net, "num_prefix_tokens", 0)),
+        pooling=pooling_of(net),
+        input_size=input_size(net),
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+    )
+
+
+def _source(spec: Spec) -> str:
+    """Where the weights come from: "random", "pretrained" or a path."""
+    own = find_recipe(spec.base) is not None
+    source = spec.weights or ("random" if own else "pretrained")
+    if source == "pretrained":
+        config = None if own else get_pretrained_cfg(spec.base)
+        if config is None or not config.hf_hub_id:
+            raise RequestError(
+                f"backbone {spec.base!r} has no pretrained weights; give weights=PATH or weights=random"
+            )
+    return source
+
+
+def _with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
+    """The network with its weights, and the tag that says where they come from."""
+    source = _source(spec)
+    if source == "pretrained":
+        config = get_pretrained_cfg(spec.base)
+        # timm fits the position embedding to the size asked for; the file is fetched here, because
+        # timm's own download would fall back to a pickle.
+        overlay = {"file": str(fetch_pretrained(config.hf_hub_id)), "custom_load": False}
+        net = timm.create_model(
+            spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
+        )
+        return net, config.tag
+    if source == "random":
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's generator alone: torch.manual_seed would also touch every GPU's.
+            torch.default_generator.manual_seed(seeds.derive("weights", spec.architecture))
+            return build(spec), "random"
+    path = Path(source).expanduser()
+    check_weights(path, sketch)
+    with torch.random.fork_rng(devices=[]):
+        net = build(spec)
+    load_weights(path, net)
+    return net, "local"

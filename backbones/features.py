@@ -1,0 +1,124 @@
+"""Features of a frozen network, computed once for each run of images and memory-mapped afterwards.
+
+One entry of the store holds the features, or the patch tokens, of one chunk of images as float32:
+half precision would halve the file but change what is trained on them. The key names everything that
+may change a bit, the batch size and the versions of torch and timm included, so that what is read
+equals what would be computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmarks.images import Chunk, Inputs
+from benchmarks.progress import Bar, Progress, Silent
+
+if TYPE_CHECKING:
+    from backbones.backbone import Backbone
+
+Kind = Literal["features", "tokens"]
+
+
+def extract(
+    backbone: Backbone, inputs: Inputs, kind: Kind, batch_size: int = 256, progress: Progress | None = None
+) -> Tensor:
+    """Features (N, C) or tokens (N, T, C), float32 on the CPU, in evaluation mode and without gradients.
+
+    They come from the backbone's store while it is as it was loaded, and are computed otherwise.
+    """
+    cached = backbone.store is not None and backbone.unchanged()
+    with (progress or Silent()).bar(kind, len(inputs), "images") as bar:
+        parts = [
+            _stored(backbone, chunk, kind, batch_size, bar)
+            if cached
+            else _fresh(backbone, chunk, kind, batch_size, bar)
+            for chunk in inputs.chunks
+        ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> str:
+    """The entry's name; equal only where every bit of the features is."""
+    numerics = backbone.numerics
+    parts = {
+        "weights": backbone.weights,
+        "architecture": backbone.identity,
+        "pooling": backbone.info.pooling,
+        "preprocessing": backbone.preprocessing.describe(),
+        "dtype": numerics.dtype,
+        "threads": torch.get_num_threads() if backbone.device.type == "cpu" else 0,
+        "device": numerics.device_name or backbone.device.type,
+        "versions": [torch.__version__, timm.__version__],
+        "kind": kind,
+        "batch": batch_size,
+        "images": chunk.fingerprint,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
+    assert backbone.store is not None
+    if not len(chunk.rows):
+        return _fresh(backbone, chunk, kind, batch_size, bar)  # an empty file cannot be mapped
+    made = False
+
+    def make(folder: Path) -> None:
+        nonlocal made
+        made = True
+        shape = _shape(backbone, chunk, kind)
+        out = np.lib.format.open_memmap(folder / "values.npy", mode="w+", dtype=np.float32, shape=shape)
+        _fill(torch.from_numpy(out), backbone, chunk, kind, batch_size, bar)
+        out.flush()
+
+    folder = backbone.store.get("features", cache_key(backbone, kind, batch_size, chunk), make)
+    if not made:
+        bar.advance(len(chunk.rows), note="cached")
+    # Copy-on-write: a caller that writes into its tensor changes its own copy and never the file.
+    return torch.from_numpy(np.load(folder / "values.npy", mmap_mode="c"))
+
+
+def _fresh(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
+    out = torch.empty(_shape(backbone, chunk, kind))
+    _fill(out, backbone, chunk, kind, batch_size, bar)
+    return out
+
+
+def _fill(out: Tensor, backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> None:
+    rows = Inputs([chunk])
+    forward = backbone if kind == "features" else backbone.forward_tokens
+    with torch.no_grad(), evaluating(backbone.net):
+        for start in range(0, len(rows), batch_size):
+            pixels = torch.from_numpy(rows.pixels(slice(start, start + batch_size)))
+            values = forward(backbone.prepare(pixels))
+            out[start : start + len(values)] = values.float().cpu()
+            bar.advance(len(values))
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; every module's own mode afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _shape(backbone: Backbone, chunk: Chunk, kind: Kind) -> tuple[int, ...]:
+    count, width = len(chunk.rows), backbone.info.width
+    if kind == "features":
+        return count, width
+    height, across = backbone.sites()[-1].grid
+    return count, height * across, width

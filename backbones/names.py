@@ -1,0 +1,162 @@
+"""The names of backbones as users type them, read without torch.
+
+    tiny_vit
+    vit_small_patch16_224.augreg_in21k
+    vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&mean=imagenet&weights=local.safetensors
+
+An own name (a `Recipe` in this folder, or one that a plugin declares under the entry point
+`carryover.backbones`) or a name of timm's with its tag, then arguments of the network's constructor
+and `weights`, `mean`, `std`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Literal
+
+from benchmarks.errors import RequestError
+
+Value = bool | int | float | str | tuple[int, ...]
+Triple = tuple[float, float, float]
+
+# (mean, standard deviation) of pixels in [0, 1] per channel.
+STATISTICS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
+    {
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An own backbone: a network of timm's classes built with these arguments, its weights random.
+
+    summary: one line for listings; arguments: of timm's VisionTransformer (family "vit") or
+    SwinTransformer ("swin"); statistics: a name in STATISTICS.
+    """
+
+    name: str
+    summary: str
+    family: Literal["vit", "swin"]
+    arguments: Mapping[str, Value]
+    statistics: str = "half"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name, taken apart.
+
+    base: the name before `?`, tag included; arguments: for the constructor, typed; weights: a path,
+    "random", "pretrained" or None (not said); mean, std: per channel, or None (the network's own).
+    """
+
+    base: str
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+    weights: str | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    typed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def canonical(self) -> str:
+        """The name with its parameters sorted, as typed otherwise."""
+        return self.base + ("?" + "&".join(f"{key}={text}" for key, text in self.typed) if self.typed else "")
+
+    @property
+    def architecture(self) -> str:
+        """What shapes the network and not its weights: the name without tag, then the arguments."""
+        said = [f"{key}={text}" for key, text in self.typed if key in self.arguments]
+        return self.base.partition(".")[0] + (f"[{','.join(said)}]" if said else "")
+
+
+def parse(name: str) -> Spec:
+    """Take a typed name apart; RequestError for a parameter without value, a repeated one, or bad statistics."""
+    base, _, query = name.strip().partition("?")
+    typed: dict[str, str] = {}
+    for item in filter(None, query.split("&")):
+        key, equals, text = item.partition("=")
+        if not (key and equals and text):
+            raise RequestError(
+                f"backbone {name!r}: {item!r} is not a parameter; write key=value, joined by &"
+            )
+        if key in typed:
+            raise RequestError(f"backbone {name!r} says {key} twice; say it once")
+        typed[key] = text
+    arguments = {key: _value(text) for key, text in typed.items() if key not in ("weights", "mean", "std")}
+    mean, std = _statistics(name, typed)
+    return Spec(base, arguments, typed.get("weights"), mean, std, tuple(sorted(typed.items())))
+
+
+def backbone_names() -> dict[str, str]:
+    """Own names and those of plugins, each with its one-line summary; a plugin is not imported for it."""
+    names = {recipe.name: recipe.summary for recipe in _own()}
+    for name, point in _plugins().items():
+        names.setdefault(name, f"plugin {point.value}")
+    return names
+
+
+def find_recipe(name: str) -> Recipe | None:
+    """The recipe of an own name or a plugin's (which is imported now); None for any other name."""
+    for recipe in _own():
+        if recipe.name == name:
+            return recipe
+    point = _plugins().get(name)
+    if point is None:
+        return None
+    recipe = point.load()
+    if not isinstance(recipe, Recipe):
+        raise RequestError(
+            f"plugin backbone {name!r} ({point.value}) is a {type(recipe).__name__}, not a Recipe"
+        )
+    return recipe
+
+
+def _own() -> tuple[Recipe, ...]:
+    from backbones import small, tiny  # they import Recipe from here
+
+    return (*small.RECIPES, *tiny.RECIPES)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="carryover.backbones")}
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        return text
+
+
+def _statistics(name: str, typed: Mapping[str, str]) -> tuple[Triple | None, Triple | None]:
+    """mean and std; a named mean brings its std along unless that is said too."""
+    mean, std = typed.get("mean"), typed.get("std")
+    if std is None and mean in STATISTICS:
+        std = mean
+    found: list[Triple | None] = []
+    for place, (key, text) in enumerate((("mean", mean), ("std", std))):
+        if text is None or text in STATISTICS:
+            found.append(None if text is None else STATISTICS[text][place])
+            continue
+        try:
+            first, second, third = (float(part) for part in text.split(","))
+        except ValueError:
+            known = " or ".join(STATISTICS)
+            raise RequestError(
+                f"backbone {name!r}: {key}={text} is neither {known} nor three numbers"
+            ) from None
+        found.append((first, second, third))
+    if found[1] is not None and min(found[1]) <= 0:
+        raise RequestError(f"backbone {name!r}: std={std} must be positive in every channel")
+    return found[0], found[1]

@@ -1,0 +1,31 @@
+"""Networks of random weights that run in milliseconds, so that every method is tested on both families."""
+
+from __future__ import annotations
+
+from backbones.names import Recipe
+
+RECIPES = (
+    Recipe(
+        "tiny_vit",
+        "random ViT for tests: 32 px, patch 8, width 32, 2 blocks, 2 heads",
+        "vit",
+        {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0},
+    ),
+    # Both of Swin's cases are there: stage 0 shifts windows of 4 on an 8 x 8 map, stage 1 has a
+    # 4 x 4 map, so that its window is the whole map and nothing shifts.
+    Recipe(
+        "tiny_swin",
+        "random Swin for tests: 32 px, patch 4, width 32 and 64, 2 + 2 blocks, windows of 4 that shift",
+        "swin",
+        {
+            "img_size": 32,
+            "patch_size": 4,
+            "embed_dim": 32,
+            "depths": (2, 2),
+            "num_heads": (2, 4),
+            "window_size": 4,
+            "mlp_ratio": 2.0,
+            "drop_path_rate": 0.0,
+        },
+    ),
+)

@@ -1,0 +1,117 @@
+"""Weights: from a local safetensors file, from timm's hub, or drawn; and the hash that names them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from benchmarks.errors import DataError, RequestError
+
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
+CLASSIFIERS = ("head.", "head_dist.")
+
+
+def hash_weights(net: nn.Module) -> str:
+    """sha256 over names, dtypes, shapes and bytes of the state dict, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\0".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
+    """The names to load, from the file's header alone; `net` may live on the meta device.
+
+    Classifier entries of the file are left out, buffers that Swin computes itself too. RequestError for
+    a missing or truncated file, a pickle, and keys that are missing, unexpected or of another shape.
+    """
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RequestError(
+            f"weights {path} cannot be read as safetensors ({error}); it is truncated or of another kind"
+        ) from None
+    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    derived = {name for name, _ in net.named_buffers()} - set(wanted)
+    for name in list(found):
+        if name not in wanted and (name.startswith(CLASSIFIERS) or name in derived):
+            del found[name]
+    other = [name for name in found if name in wanted and found[name] != wanted[name]]
+    faults = [
+        _listed("missing", [name for name in wanted if name not in found]),
+        _listed("unexpected", [name for name in found if name not in wanted]),
+        _listed("of another shape", [f"{name} {found[name]} for {wanted[name]}" for name in other]),
+    ]
+    if any(faults):
+        raise RequestError(
+            f"weights {path} do not fit the network: {'; '.join(filter(None, faults))}. Name the architecture "
+            "they were made with (img_size, patch_size, depth, ... as parameters), or another file"
+        )
+    return tuple(wanted)
+
+
+def load_weights(path: Path, net: nn.Module) -> None:
+    """Fill `net` from a safetensors file, strictly; values are converted to the network's precision.
+
+    RequestError as in `check_weights`, and for values that are not finite.
+    """
+    names = check_weights(path, net)
+    own = net.state_dict()
+    with safe_open(path, "pt") as file:
+        state = {name: file.get_tensor(name).to(own[name].dtype) for name in names}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RequestError(
+                f"weights {path} hold values that are not finite, in {name}; the file is damaged"
+            )
+    net.load_state_dict(state, strict=True)
+
+
+def fetch_pretrained(hub_id: str) -> Path:
+    """The safetensors file of a model on the Hugging Face hub, from its local cache when it is there.
+
+    DataError when the hub cannot be reached or has no such file.
+    """
+    # Imported here: the hub's client takes a third of a second, and most runs never need it.
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, "model.safetensors"))
+    # The client raises errors of four libraries (its own, httpx, requests, OS) when it is offline.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"the pretrained weights of {hub_id} cannot be fetched from the hub ({reason}); "
+            "give weights=PATH (a local safetensors file) or weights=random"
+        ) from error
+
+
+def _refuse_pickle(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except FileNotFoundError:
+        raise RequestError(
+            f"weights file {path} does not exist; give the path of a safetensors file"
+        ) from None
+    except OSError as error:
+        raise RequestError(f"weights file {path} cannot be read ({error.strerror})") from None
+    if path.suffix in PICKLES or start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:9] != b"{"):
+        raise RequestError(
+            f"weights file {path} is a pickle, and opening a pickle can run any code hidden in it; convert "
+            "it with safetensors.torch.save_file where you trust it, and give the .safetensors file"
+        )
+
+
+def _listed(fault: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {fault} ({shown})" if names else ""
