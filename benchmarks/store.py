@@ -22,6 +22,7 @@ import platformdirs
 from benchmarks.errors import RequestError
 
 DEFAULT_LIMIT = 50 * 2**30  # bytes; CARRYOVER_CACHE_LIMIT (GiB) changes it
+ABANDONED = 7 * 24 * 3600  # seconds
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -149,7 +150,11 @@ class Store:
         """Remove the least recently used entries beyond `limit` bytes (the store's own by default).
 
         Returns the bytes freed; `keep` stays. An entry that another process is making is no entry yet.
+        Pieces of an interrupted entry that nobody went on with for a week go as well.
         """
+        for pieces in self.root.glob("*/*.pieces"):
+            if pieces.stat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(pieces, ignore_errors=True)
         allowed = self.limit if limit is None else limit
         entries = self.entries()
         total = sum(entry.bytes for entry in entries)

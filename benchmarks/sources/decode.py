@@ -12,12 +12,15 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from benchmarks.errors import DataError
 from benchmarks.images import Pixels
 
 RULE = "rgb-1"
+
+# Pillow asks every format it knows in turn; for small images that takes as long as decoding them.
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
 
 
 def decode(where: str, encoded: bytes | Path, size: int | None = None) -> Pixels:
@@ -26,10 +29,16 @@ def decode(where: str, encoded: bytes | Path, size: int | None = None) -> Pixels
     DataError names `where` when it cannot be decoded: broken, truncated, of a kind without an 8-bit meaning.
     """
     try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        data = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
+        formats = [name for magic, name in _MAGIC.items() if data.startswith(magic)] or None
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             rgb = _rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's plugins raise what they like on broken bytes, SyntaxError included
-        raise DataError(f"{where} is no image that can be decoded ({_reason(error)}); replace or remove it") from error
+        raise DataError(
+            f"{where} is no image that can be decoded ({_reason(error)}); replace or remove it"
+        ) from error
     if size is not None and rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(rgb)
@@ -51,6 +60,6 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "no known image format"
     return f"{error}".split("\n")[0] or type(error).__name__

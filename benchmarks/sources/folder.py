@@ -12,13 +12,16 @@ import numpy as np
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+)
 
 
 class FolderRows:
     """One split: the images below the class folders of `path` (see `Rows`).
 
-    Folders within a class folder belong to the class. Hidden files and files of other kinds are passed over.
+    Folders within a class folder belong to the class; a class folder may be a link. Hidden files and
+    files of other kinds are passed over.
     """
 
     def __init__(self, title: str, path: Path) -> None:
@@ -58,7 +61,7 @@ def subfolders(path: Path) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(place, name)

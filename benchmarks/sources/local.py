@@ -18,7 +18,14 @@ from benchmarks.sources.source import DRAWN_RULE, Rows, SourceData, draw_test, p
 from benchmarks.sources.table import open_table
 from benchmarks.store import Store
 
-SPLITS = {"train": "train", "test": "test", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid"}
+SPLITS = {
+    "train": "train",
+    "test": "test",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+}
 _SPLIT = re.compile(rf"(?:^|[/._-])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[/._-]|$)", re.I)
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet$")
 
@@ -30,7 +37,13 @@ class LocalSource:
     """
 
     def __init__(
-        self, name: str, path: Path, *, columns: Columns | None = None, official: bool = False, terms: str = ""
+        self,
+        name: str,
+        path: Path,
+        *,
+        columns: Columns | None = None,
+        official: bool = False,
+        terms: str = "",
     ) -> None:
         self.name = name
         self.path = path
@@ -53,28 +66,35 @@ class LocalSource:
         return pair(train, test, title=self.name, rule=rule, size=size, terms=self.terms)
 
     def splits(self) -> dict[str, Rows]:
-        """The splits in use: train, and test or valid where there is one. DataError where files are missing."""
+        """The splits in use: train, and test or valid where there is one; DataError if files are missing."""
         if not self.path.is_dir():
             what = "is a file, not a folder" if self.path.exists() else "does not exist"
-            raise DataError(f"{self.name}: the folder {self.path} {what}; give one that holds images or parquet files")
+            raise DataError(
+                f"{self.name}: the folder {self.path} {what}; give one that holds images or parquet files"
+            )
         found = self._parquet() or self._folders()
         if not found:
+            what = "holds no class folders" if any(self.path.iterdir()) else "is empty"
             raise DataError(
-                f"{self.name}: {self.path} {'is empty' if not any(self.path.iterdir()) else 'holds no images'}; "
-                "it takes parquet files (train.parquet, test.parquet) or images (CLASS/*.jpg, train/CLASS/*.jpg)"
+                f"{self.name}: {self.path} {what}; put images there (CLASS/*.jpg or train/CLASS/*.jpg) "
+                "or parquet files (train.parquet, test.parquet)"
             )
         if "train" not in found:
             raise DataError(f"{self.name}: {self.path} has {', '.join(found)} but no train split; add one")
         if self.official and "test" not in found:
-            raise DataError(f"{self.name}: {self.path} has no test split, but {self.name} comes with one; add its files")
+            raise DataError(
+                f"{self.name}: {self.path} has no test split, but {self.name} comes with one; add its files"
+            )
         if "test" in found:
             found.pop("valid", None)
         return found
 
     def _parquet(self) -> dict[str, Rows]:
-        files = sorted(
-            file for file in self.path.glob("**/*.parquet") if not _hidden(file.relative_to(self.path))
-        )
+        files: list[Path] = []
+        for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):  # as a file, in data/, in CONFIG/train/
+            files = files or sorted(
+                file for file in self.path.glob(pattern) if not _hidden(file.relative_to(self.path))
+            )
         splits: dict[str, list[Path]] = {}
         places = set()
         for file in files:
@@ -101,7 +121,9 @@ class LocalSource:
         if "train" in named:
             for folder in named.values():
                 if not subfolders(folder):
-                    raise DataError(f"{folder} holds no class folders; put its images into {folder.name}/CLASS/")
+                    raise DataError(
+                        f"{folder} holds no class folders; put its images into {folder.name}/CLASS/"
+                    )
             return {split: FolderRows(f"{self.name} {split}", folder) for split, folder in named.items()}
         if named and len(named) == len(folders):
             return {split: FolderRows(f"{self.name} {split}", folder) for split, folder in named.items()}

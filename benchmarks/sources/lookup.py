@@ -20,7 +20,7 @@ class Known:
     summary: str
     folders: tuple[str, ...]
     hub: str | None = None
-    columns: Columns = Columns()
+    columns: Columns | None = None
     official: bool = False
     terms: str = ""
 
@@ -84,14 +84,16 @@ def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
     if name == "digits":
         return Digits()
     if name.startswith("folder:"):
-        path = name.removeprefix("folder:")
-        if not path:
+        typed = name.removeprefix("folder:")
+        if not typed:
             raise DataError("folder: names no folder; write folder:PATH, for example folder:~/images")
-        return LocalSource(name, Path(path).expanduser().absolute())
+        return LocalSource(name, Path(typed).expanduser().absolute())
     roots = data_roots() if roots is None else roots
     for root in roots:
         if not root.is_dir():
-            raise DataError(f"the data folder {root} does not exist; set CARRYOVER_DATA to the folder with your data")
+            raise DataError(
+                f"the data folder {root} does not exist; set CARRYOVER_DATA to the folder with your data"
+            )
     known = KNOWN.get(name)
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts and name.strip("./ ") != ""
     for root in roots:
@@ -107,11 +109,11 @@ def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
         way_out = "A folder of your own: folder:PATH, or NAME for $CARRYOVER_DATA/NAME."
         raise unknown("source", name, {"digits", *KNOWN, *there}, way_out)
     looked = [str(root / folder) for root in roots for folder in known.folders]
-    where = " and ".join(looked) if looked else "no folder, as CARRYOVER_DATA is not set"
+    where = f"looked for in {' and '.join(looked)}" if looked else "CARRYOVER_DATA is not set"
     if known.hub is None:
         raise DataError(
-            f"{name} is not there (looked for in {where}) and is on no hub; set CARRYOVER_DATA to a folder that "
-            f"holds {known.folders[0]}/ with parquet files or train/CLASS/*.jpg, or name the folder: folder:PATH"
+            f"{name} is not there ({where}) and is on no hub; set CARRYOVER_DATA to a folder that holds "
+            f"{known.folders[0]}/ with parquet files or train/CLASS/*.jpg, or name one: folder:PATH"
         )
     from benchmarks.sources.hub import HubSource
 

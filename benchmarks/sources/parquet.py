@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
@@ -46,7 +47,7 @@ class ParquetRows:
         return f"parquet {self.columns.image} {self.columns.label} {stamp(self.files)}"
 
     def labels(self) -> tuple[Indices, tuple[str, ...]]:
-        parts: list[Indices | list[str]] = []
+        parts: list[Indices | NDArray[np.str_]] = []
         names: tuple[str, ...] | None = None
         for number, file in enumerate(self.files):
             with _opened(file) as parquet:
@@ -60,13 +61,11 @@ class ParquetRows:
                     )
                 names = here
                 parts.append(_read_labels(file, parquet, column, names))
-        if any(isinstance(part, list) for part in parts):
-            words = [str(word) for part in parts for word in part]
-            names = tuple(sorted(set(words)))
-            place = {name: label for label, name in enumerate(names)}
-            return np.array([place[word] for word in words], dtype=np.int64), names
-        labels = np.concatenate(parts).astype(np.int64)
-        return labels, names or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+        values = np.concatenate(parts)
+        if names is not None and values.dtype.kind == "i":
+            return values.astype(np.int64), names
+        distinct, labels = np.unique(values, return_inverse=True)
+        return labels.astype(np.int64), tuple(str(name) for name in distinct)
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
         for file in self.files:
@@ -161,18 +160,24 @@ def _choose(
 
 def _read_labels(
     file: Path, parquet: pq.ParquetFile, column: str, names: tuple[str, ...] | None
-) -> Indices | list[str]:
+) -> Indices | NDArray[np.str_]:
     """The labels as numbers, or as words where the column holds text."""
     import pyarrow as pa
 
     values = parquet.read(columns=[column]).column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
     if values.null_count:
         row = values.is_null().index(True).as_py()
-        raise DataError(f"{file}, row {row}: the label in column {column!r} is missing; remove or label the row")
+        raise DataError(
+            f"{file}, row {row}: the label in column {column!r} is missing; remove or label the row"
+        )
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        return [str(word) for word in values.to_pylist()]
+        return np.array(values.to_pylist(), dtype=np.str_)
     if not pa.types.is_integer(values.type):
-        raise DataError(f"{file}: column {column!r} holds {values.type}, but labels are whole numbers or text")
+        raise DataError(
+            f"{file}: column {column!r} holds {values.type}, but labels are whole numbers or text"
+        )
     labels = values.to_numpy().astype(np.int64)
     top = len(names) if names is not None else np.iinfo(np.int64).max
     bad = np.flatnonzero((labels < 0) | (labels >= top))
@@ -201,6 +206,8 @@ def _read_images(
                 where = f"{file}, row {row}"
                 encoded = value.get("bytes") if isinstance(value, dict) else value
                 if not isinstance(encoded, bytes):
-                    raise DataError(f"{where} has no image bytes in column {column!r}; fill or remove the row")
+                    raise DataError(
+                        f"{where} has no image bytes in column {column!r}; fill or remove the row"
+                    )
                 yield where, encoded
             row += 1

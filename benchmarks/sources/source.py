@@ -90,7 +90,9 @@ def pair(
             if names
         ]
         differ = "; ".join(missing) or "they come in another order"
-        raise DataError(f"{title}: the classes of train and test differ ({differ}); give both the same classes")
+        raise DataError(
+            f"{title}: the classes of train and test differ ({differ}); give both the same classes"
+        )
     sizes = train.inputs.image_size, test.inputs.image_size
     if sizes[0] != sizes[1]:
         (h, w), (th, tw) = sizes

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -24,8 +24,8 @@ import numpy as np
 import PIL
 
 from benchmarks.errors import DataError, RequestError
-from benchmarks.images import Chunk, Indices, Inputs, Labelled, Pixels
-from benchmarks.progress import Bar, Progress
+from benchmarks.images import Chunk, Inputs, Labelled, Pixels
+from benchmarks.progress import Progress
 from benchmarks.sources.source import Rows
 from benchmarks.store import Store, write_atomic
 
@@ -41,11 +41,16 @@ def stamp(paths: Iterable[Path]) -> str:
     """What the files look like from outside: path, size, and times of change of content and of inode.
 
     The inode's time cannot be set back, so content that was exchanged under an old date is noticed.
+    DataError for a file that is gone, such as a dangling link.
     """
     digest = hashlib.sha256()
     for path in paths:
-        stat = path.stat()
-        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0".encode())
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); restore or remove it") from error
+        digest.update(os.fsencode(path.absolute()))
+        digest.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0".encode())
     return digest.hexdigest()
 
 
@@ -78,6 +83,11 @@ def open_table(
 
     try:
         folder = store.get("images", key, make)
+        try:
+            return _load(folder)
+        except (OSError, ValueError, KeyError):  # damaged, or evicted by another process just now
+            shutil.rmtree(folder, ignore_errors=True)
+            return _load(store.get("images", key, make))
     except OSError as error:
         if error.errno not in _FULL_OR_READ_ONLY:
             raise
@@ -85,6 +95,9 @@ def open_table(
             f"the cache in {store.root} cannot be written ({error.strerror}); make room there, "
             "or point CARRYOVER_CACHE at another folder"
         ) from error
+
+
+def _load(folder: Path) -> Labelled:
     about = json.loads((folder / "about.json").read_text())
     pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
@@ -92,9 +105,7 @@ def open_table(
     return Labelled(inputs, labels, tuple(about["class_names"]))
 
 
-def _make(
-    rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int, progress: Progress
-) -> None:
+def _make(rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int, progress: Progress) -> None:
     from benchmarks.sources.decode import decode
 
     labels, class_names = rows.labels()
@@ -114,8 +125,8 @@ def _make(
             image = decode(where, encoded, size)
             if image.shape != shape:
                 raise DataError(
-                    f"{where} is {image.shape[0]}x{image.shape[1]} pixels, but {first} is {shape[0]}x{shape[1]}; "
-                    f"add ?size={min(shape[:2])} to bring all images to one size"
+                    f"{where} is {image.shape[0]}x{image.shape[1]} pixels, but {first} is "
+                    f"{shape[0]}x{shape[1]}; add ?size={min(shape[:2])} to bring all images to one size"
                 )
             place[...] = image
         return len(run)
