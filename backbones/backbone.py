@@ -13,21 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import timm
 import torch
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from backbones.architecture import build, input_size, pooling_of, preprocessing_of
 from backbones.features import extract
-from backbones.names import Spec, find_recipe, parse
+from backbones.names import Spec, parse
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
 from backbones.sites import Site, family_of, find_sites
-from backbones.weights import check_weights, fetch_pretrained, hash_weights, load_weights
-from benchmarks import seeds
-from benchmarks.errors import RequestError
+from backbones.weights import check_weights, hash_weights, source_of, with_weights
 from benchmarks.images import Inputs
 from benchmarks.progress import Progress
 from benchmarks.store import Store
@@ -114,7 +110,7 @@ class Backbone(nn.Module):
             return self.net.fc_norm(tokens).float()  # type: ignore[operator]
 
     def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
-        """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while the backbone is pristine."""
+        """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "features", batch_size, progress)
 
     def tokens(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
@@ -131,7 +127,7 @@ class Backbone(nn.Module):
         return self.pristine and self._loaded is not None and self._loaded.checksum_matches(self.net)
 
     def sites(self) -> tuple[Site, ...]:
-        """Every attention block in order, as it is now; what a site says was read when the network was loaded."""
+        """Every attention block in order, as it is now; its facts are those of the network as loaded."""
         return tuple(replace(site, block=self.net.get_submodule(site.name)) for site in self._sites)
 
     def freeze(self, except_: Callable[[str], bool] = lambda name: False) -> None:
@@ -159,8 +155,8 @@ class Backbone(nn.Module):
 
     def _choose_attention(self) -> None:
         # timm freezes the choice when a module is made; methods replace modules, so it is made here.
-        for site in self.sites():
-            set_fused(site.attention, self.numerics, torch.is_grad_enabled())
+        for site in self._sites:
+            set_fused(self.net.get_submodule(f"{site.name}.attn"), self.numerics, torch.is_grad_enabled())
 
 
 def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics | None = None) -> Backbone:
@@ -175,7 +171,7 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
         sketch = build(spec)  # every bad input shows here, before memory or network is spent
     numerics = numerics or choose(store=store)
     numerics.apply()
-    net, tag = _with_weights(spec, sketch)
+    net, tag = with_weights(spec, sketch)
     net = net.to(numerics.device).eval()
     weights = hash_weights(net)
     identity = f"{spec.architecture}.{tag}-{weights[:12]}"
@@ -190,7 +186,7 @@ def describe(name: str) -> BackboneInfo:
     spec = parse(name)
     with torch.device("meta"):
         net = build(spec)
-    source = _source(spec)
+    source = source_of(spec)
     if source not in ("random", "pretrained"):
         check_weights(Path(source).expanduser(), net)
     return _info(spec, net)
@@ -209,41 +205,3 @@ def _info(spec: Spec, net: nn.Module) -> BackboneInfo:
         input_size=input_size(net),
         parameters=sum(parameter.numel() for parameter in net.parameters()),
     )
-
-
-def _source(spec: Spec) -> str:
-    """Where the weights come from: "random", "pretrained" or a path."""
-    own = find_recipe(spec.base) is not None
-    source = spec.weights or ("random" if own else "pretrained")
-    if source == "pretrained":
-        config = None if own else get_pretrained_cfg(spec.base)
-        if config is None or not config.hf_hub_id:
-            raise RequestError(
-                f"backbone {spec.base!r} has no pretrained weights; give weights=PATH or weights=random"
-            )
-    return source
-
-
-def _with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
-    """The network with its weights, and the tag that says where they come from."""
-    source = _source(spec)
-    if source == "pretrained":
-        config = get_pretrained_cfg(spec.base)
-        # timm fits the position embedding to the size asked for; the file is fetched here, because
-        # timm's own download would fall back to a pickle.
-        overlay = {"file": str(fetch_pretrained(config.hf_hub_id)), "custom_load": False}
-        net = timm.create_model(
-            spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
-        )
-        return net, config.tag
-    if source == "random":
-        with torch.random.fork_rng(devices=[]):
-            # The CPU's generator alone: torch.manual_seed would also touch every GPU's.
-            torch.default_generator.manual_seed(seeds.derive("weights", spec.architecture))
-            return build(spec), "random"
-    path = Path(source).expanduser()
-    check_weights(path, sketch)
-    with torch.random.fork_rng(devices=[]):
-        net = build(spec)
-    load_weights(path, net)
-    return net, "local"

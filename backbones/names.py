@@ -74,7 +74,7 @@ class Spec:
 
 
 def parse(name: str) -> Spec:
-    """Take a typed name apart; RequestError for a parameter without value, a repeated one, or bad statistics."""
+    """Take a typed name apart; RequestError for a parameter without value or repeated, and bad statistics."""
     base, _, query = name.strip().partition("?")
     typed: dict[str, str] = {}
     for item in filter(None, query.split("&")):

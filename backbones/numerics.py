@@ -1,4 +1,4 @@
-"""Device, precision, threads and kind of attention: what may change the last bits, chosen from what the machine says.
+"""Device, precision, threads and kind of attention: whatever may change the last bits, chosen by the machine.
 
 The choice goes to every key and record, so it must come out the same on the same machine: what is
 measured is measured once and kept in the store.
@@ -14,11 +14,11 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from timm.layers import Attention
+from timm.layers.attention import Attention
 from torch import nn
 
 from benchmarks.errors import RequestError
@@ -54,6 +54,10 @@ class Numerics:
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
 
+    def on_cpu(self) -> Numerics:
+        """The same for small work on cached features: on the CPU, in float32."""
+        return replace(self, device="cpu", dtype="float32")
+
     def describe(self) -> str:
         """One line for the record and the screen."""
         attention = {None: "fused (not measured)", True: "fused (measured)", False: "unfused (measured)"}
@@ -79,11 +83,11 @@ def choose(device: str | None = None, store: Store | None = None, threads: int |
     if store is None:
         return plain
     fused = _remembered(plain, store)
-    return Numerics(plain.device, plain.dtype, plain.threads, fused, plain.device_name)
+    return replace(plain, fused_training=fused)
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16; without AVX512-bf16 or AMX it is thirty times slower than float32."""
+    """Whether the CPU multiplies in bfloat16; without, bfloat16 is thirty times slower than float32."""
     tell = getattr(torch.cpu, "get_capabilities", None)
     if tell is not None:
         has = tell()
@@ -119,7 +123,7 @@ def measure_fused(numerics: Numerics) -> tuple[float, float]:
 
     def step(fused: bool) -> Callable[[], None]:
         def run() -> None:
-            attention.fused_attn = fused
+            set_fused(attention, replace(numerics, fused_training=fused), differentiable=True)
             with numerics.autocast():
                 loss = attention(tokens).float().square().mean()
             loss.backward()

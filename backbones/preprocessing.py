@@ -20,16 +20,26 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def describe(self) -> str:
-        """The rule in words, equal exactly when two preprocessings are."""
+    @property
+    def rule(self) -> str:
+        """How pixels come to the network's resolution, in words."""
         height, width = self.size
         return (
-            f"whole image to {height}x{width}, bicubic (torch interpolate, align_corners off, antialias when "
-            f"shrinking, no clamp), mean {','.join(map(repr, self.mean))}, std {','.join(map(repr, self.std))}"
+            f"whole image to {height}x{width}, bicubic "
+            "(torch interpolate, align_corners off, antialias when shrinking, no clamp)"
         )
 
+    @property
+    def normalisation(self) -> str:
+        """Mean and deviation in words; they belong to the network."""
+        return f"mean {','.join(map(repr, self.mean))}, std {','.join(map(repr, self.std))}"
+
+    def describe(self) -> str:
+        """The rule and the normalisation, equal exactly when two preprocessings are."""
+        return f"{self.rule}, {self.normalisation}"
+
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 to (B, 3, *size) float32 on the same device; ValueError for another shape or type."""
+        """(B, H, W, 3) uint8 to (B, 3, *size) float32 on the same device; ValueError for anything else."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
             raise ValueError(f"pixels are (B, H, W, 3) uint8, not {tuple(pixels.shape)} {pixels.dtype}")
         images = pixels.permute(0, 3, 1, 2).float().div_(255)

@@ -20,7 +20,7 @@ class Snapshot:
         self._sum = checksum(net)
 
     def matches(self, net: nn.Module) -> bool:
-        """Whether no module was replaced, hooked or given another forward, and no tensor replaced or written to.
+        """Whether no module was replaced, hooked or given another forward, and no tensor written or replaced.
 
         PyTorch counts writes to a tensor, so this reads no values. It does not count those through
         `.data`; `checksum_matches` sees them.

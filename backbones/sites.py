@@ -78,7 +78,9 @@ def find_sites(net: nn.Module) -> tuple[Site, ...]:
     for site in sites:
         if not _is_plain(site.block):
             kind = type(site.block).__name__
-            raise RequestError(f"its block {site.name} is a {kind}, not attention followed by an MLP")
+            raise RequestError(
+                f"its block {site.name} is a {kind}, not attention (qkv, proj) and then an MLP (fc1, fc2)"
+            )
     return sites
 
 
@@ -89,7 +91,7 @@ def _blocks(net: nn.Module) -> Iterator[tuple[int, str, nn.Module]]:
             yield 0, f"blocks.{number}", block
     elif isinstance(net, SwinTransformer):
         for stage, layer in enumerate(net.layers):
-            for number, block in enumerate(layer.blocks):
+            for number, block in enumerate(cast(nn.Sequential, layer.blocks)):
                 yield stage, f"layers.{stage}.blocks.{number}", block
 
 
@@ -112,7 +114,7 @@ def _site(net: nn.Module, index: int, stage: int, name: str, block: nn.Module) -
         return Site(index, stage, name, grid, prefix, int(net.embed_dim), heads, None, None, block)
     facts = ("input_resolution", "window_size", "shift_size")
     grid, window, shift = (_pair(getattr(block, fact)) for fact in facts)
-    width = int(block.norm1.normalized_shape[0])  # type: ignore[union-attr, index, arg-type]
+    width = int(block.norm1.normalized_shape[0])  # type: ignore[union-attr, index]
     return Site(index, stage, name, grid, 0, width, heads, window, shift, block)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
+from timm.models import get_pretrained_cfg
 from torch import nn
 
+from backbones.architecture import build
+from backbones.names import Spec, find_recipe
+from benchmarks import seeds
 from benchmarks.errors import DataError, RequestError
 
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
@@ -53,8 +58,8 @@ def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
     ]
     if any(faults):
         raise RequestError(
-            f"weights {path} do not fit the network: {'; '.join(filter(None, faults))}. Name the architecture "
-            "they were made with (img_size, patch_size, depth, ... as parameters), or another file"
+            f"weights {path} do not fit the network: {'; '.join(filter(None, faults))}; name the "
+            "architecture they were made with (img_size=, patch_size=, depth= and so on), or another file"
         )
     return tuple(wanted)
 
@@ -93,6 +98,56 @@ def fetch_pretrained(hub_id: str) -> Path:
             f"the pretrained weights of {hub_id} cannot be fetched from the hub ({reason}); "
             "give weights=PATH (a local safetensors file) or weights=random"
         ) from error
+
+
+def source_of(spec: Spec) -> str:
+    """Where the weights come from: "random", "pretrained" or a path; RequestError if none are pretrained."""
+    own = find_recipe(spec.base) is not None
+    source = spec.weights or ("random" if own else "pretrained")
+    if source == "pretrained" and (own or _hub(spec.base) is None):
+        raise RequestError(
+            f"backbone {spec.base!r} has no pretrained weights; give weights=PATH or weights=random"
+        )
+    return source
+
+
+def with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
+    """The network with its weights on the CPU, and the tag that says where they come from.
+
+    sketch: the same network, on the meta device perhaps, to check a file against before memory is spent.
+    """
+    source = source_of(spec)
+    if source == "pretrained":
+        hub = _hub(spec.base)
+        assert hub is not None
+        return _pretrained(spec, *hub), hub[1]
+    if source != "random":
+        check_weights(Path(source).expanduser(), sketch)
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator alone: torch.manual_seed would also touch every GPU's.
+        torch.default_generator.manual_seed(seeds.derive("weights", spec.architecture))
+        net = build(spec)
+    if source == "random":
+        return net, "random"
+    load_weights(Path(source).expanduser(), net)
+    return net, "local"
+
+
+def _pretrained(spec: Spec, hub_id: str, tag: str) -> nn.Module:
+    # timm fits the position embedding to the size asked for. The file is fetched here, because timm's
+    # own download falls back to a pickle.
+    overlay = {"file": str(fetch_pretrained(hub_id)), "custom_load": False}
+    create: Callable[..., nn.Module] = timm.create_model
+    with torch.random.fork_rng(devices=[]):
+        return create(
+            spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
+        )
+
+
+def _hub(base: str) -> tuple[str, str] | None:
+    """(repository on the hub, tag) of a name of timm's; None if it has no weights there."""
+    config = get_pretrained_cfg(base)
+    return (config.hf_hub_id, config.tag or "pretrained") if config is not None and config.hf_hub_id else None
 
 
 def _refuse_pickle(path: Path) -> None:
