@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from benchmarks.errors import RequestError
+from benchmarks.errors import RequestError, unknown
 from benchmarks.stream import StreamInfo
 from carryover.record import Record
 
@@ -89,8 +89,7 @@ def contract_of(
         {
             "protocol": protocol,
             "data": f"{info.image_size[0]}x{info.image_size[1]} images {info.data}",
-            # The draw is seeded by the stream's name, so the name is part of the rule.
-            "split": f"{info.rule}; drawn for {info.name}; sizes {sizes[:16]}",
+            "split": f"{info.rule}; sizes {sizes[:16]}",
             "order": order,
             "scenario": SCENARIOS[info.scenario],
             "labels": f"{len(info.class_names)} classes in {info.tasks} tasks {labels[:16]}",
@@ -107,19 +106,23 @@ def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
     return [name for name in Contract({**a, **b}) if a.get(name) != b.get(name)]
 
 
+def check_vary(vary: Sequence[str]) -> tuple[str, ...]:
+    """`vary` if it is no part or one known part; RequestError otherwise."""
+    for name in vary:
+        if name not in PARTS:
+            raise unknown("part of a contract", name, PARTS)
+    if len(vary) > 1:
+        raise RequestError(f"a table may vary the method and one part, not {' and '.join(vary)}.")
+    return tuple(vary)
+
+
 def same_table(records: Sequence[Record], vary: Sequence[str] | None = None) -> Contract:
     """The contract that `records` share, without the varied part.
 
     vary: none or one part that may differ besides the method. RequestError names the first record
     that differs in anything else and in what, and refuses an unknown part or more than one.
     """
-    vary = tuple(vary or ())
-    listed = ", ".join(PARTS)
-    for name in vary:
-        if name not in PARTS:
-            raise RequestError(f"a contract has no part {name!r}; a table may vary one of {listed}.")
-    if len(vary) > 1:
-        raise RequestError(f"a table may vary the method and one part, not {' and '.join(vary)}.")
+    vary = check_vary(vary or ())
     if not records:
         raise RequestError("there are no records to put into one table.")
     first, *others = records

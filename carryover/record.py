@@ -128,6 +128,7 @@ class Record(Struct, frozen=True, kw_only=True):
     options with their values; prepared: key of the preparation used; plugin: where method, stream
     and backbone come from; reason: one sentence unless status is ok; data: the source's fingerprint;
     fingerprints: of each task's test set under this seed; weights: hash of the backbone's weights;
+    observations: numbers that a method reported about each task (a keep ratio);
     notes: what a reader of the table must know.
     """
 
@@ -147,6 +148,7 @@ class Record(Struct, frozen=True, kw_only=True):
     data: str = ""
     fingerprints: dict[int, str] = {}
     weights: str = ""
+    observations: dict[int, dict[str, float]] = {}
     key_parts: dict[str, str] = {}
     code: Code = Code()
     env: Env

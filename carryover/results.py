@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class Results:
         """The records of a cell, newest first."""
         folder = _folder(cell)
         records, _ = self._read(f"{folder}/*.json")
-        return sorted((record for record in records if record.cell == cell), key=_newest, reverse=True)
+        return sorted((record for record in records if record.cell == cell), key=recency, reverse=True)
 
     def all(self) -> tuple[list[Record], list[Broken]]:
         """Every record in the order of the paths, superseded ones included; and the files that are none."""
@@ -162,17 +162,29 @@ class Results:
         )
 
 
-def current(records: Iterable[Record]) -> list[Record]:
-    """The record that counts of each cell under each contract: the newest successful one."""
-    return _latest(record for record in records if record.status == "ok")
+def current(records: Iterable[Record], rank: Callable[[Record], int] = lambda record: 0) -> list[Record]:
+    """The record that counts of each cell under each contract: the newest successful one.
+
+    rank: a record of a higher rank counts before any newer one of a lower (this run's, not stale).
+    """
+    latest = {}
+    for record in sorted(records, key=lambda record: (rank(record), *recency(record))):
+        if record.status == "ok":
+            latest[identity(record.cell), tuple(sorted(record.contract.items()))] = record
+    return list(latest.values())
 
 
 def failures(records: Iterable[Record]) -> list[Record]:
     """The newest record of each cell that did not succeed, unless a later one of that cell did."""
     newest = {}
-    for record in sorted(records, key=_newest):
+    for record in sorted(records, key=recency):
         newest[identity(record.cell)] = record
     return [record for record in newest.values() if record.status != "ok"]
+
+
+def recency(record: Record) -> tuple[float, str]:
+    """Sorts records from the oldest to the newest, in one order for equal moments too."""
+    return record.ended.timestamp(), record.key
 
 
 def identity(cell: Cell) -> bytes:
@@ -189,17 +201,6 @@ def slug(name: str) -> str:
     if readable == name:
         return name
     return f"{readable}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _latest(records: Iterable[Record]) -> list[Record]:
-    latest = {}
-    for record in sorted(records, key=_newest):
-        latest[identity(record.cell), tuple(sorted(record.contract.items()))] = record
-    return list(latest.values())
-
-
-def _newest(record: Record) -> tuple[float, str]:
-    return record.ended.timestamp(), record.key
 
 
 def _folder(cell: Cell) -> Path:

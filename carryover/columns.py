@@ -1,0 +1,101 @@
+"""The columns of a table, and how their numbers read.
+
+Records hold fractions; here they become percent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carryover.table import Line, Table
+
+FRESH, STALE = "*", "†"
+LEGEND = {FRESH: "this run", STALE: "made by other code than the present; `carryover run` makes it again"}
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """short: heading for a terminal, of up to two lines; full: heading elsewhere; rank: where not all
+    columns fit, those of the highest rank are left out first, and those of rank 0 never; words: it
+    holds words, which may be broken into lines, and no numbers.
+    """
+
+    short: str
+    full: str
+    text: Callable[[Line], str]
+    rank: int = 0
+    words: bool = False
+
+
+def columns(table: Table) -> list[Column]:
+    """The columns of `table` in their order: the method first, a dtype only where it is mixed."""
+    varied = [Column(table.vary, table.vary, lambda line: line.varied, words=True)] if table.vary else []
+    dtype = [Column("dtype", "dtype", lambda line: line.dtype, 1)] if table.mixed_dtype else []
+    return [
+        Column("method", "method", lambda line: line.label, words=True),
+        *varied,
+        Column("seeds", "seeds", lambda line: str(len(line.seeds))),
+        _metric("accuracy\nlast %", "accuracy_last", 0),
+        _metric("accuracy\nincr. %", "accuracy_incremental", 1),
+        _metric("forget-\nting %", "forgetting_last", 1),
+        Column(
+            "trained\nparams", "trainable parameters without the head", lambda line: si(line.trainable), 2
+        ),
+        Column("head\nparams", "parameters of the head", lambda line: si(line.head), 4),
+        Column("bits/\ntask", "stored bits per task", lambda line: si(line.stored_bits_per_task), 2),
+        Column("exem-\nplars", "exemplars", lambda line: whole(line.exemplars), 3),
+        Column("train\ntime", "training time", lambda line: duration(line.train_s), 3),
+        *dtype,
+    ]
+
+
+def marks(line: Line) -> str:
+    """What is to be said of a line beside its method: `LEGEND`."""
+    return FRESH * line.fresh + STALE * line.stale
+
+
+def percent(line: Line, metric: str) -> str:
+    """The metric in percent, "mean±std" from two seeds on; an exact zero is a bare 0."""
+    spread = line.metrics.get(metric)
+    if spread is None:
+        return ABSENT
+    if spread.mean == 0 and not spread.std:
+        return "0"
+    mean = f"{100 * spread.mean:.2f}"
+    return mean if spread.std is None else f"{mean}±{100 * spread.std:.2f}"
+
+
+def si(value: float | None) -> str:
+    """Three digits and a letter for thousands: 0, 812, 7.69k, 85.8M."""
+    if value is None:
+        return ABSENT
+    letters = iter("kMGTP")
+    letter = ""
+    while abs(value) >= 999.5:
+        value, letter = value / 1000, next(letters)
+    digits = 0 if not letter or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f}{letter}"
+
+
+def whole(value: float | None) -> str:
+    """A count, its thousands set apart."""
+    return ABSENT if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in its natural unit: 40 ms, 1.4 s, 41 s, 6.2 min, 1.4 h."""
+    if seconds is None:
+        return ABSENT
+    for unit, length in (("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0)):
+        amount = seconds / length
+        if amount < {"ms": 99.5, "s": 59.5, "min": 59.5}.get(unit, math.inf):
+            break
+    small = amount < 9.95 and unit != "ms"
+    return f"{amount:.1f} {unit}" if small else f"{amount:.0f} {unit}"
+
+
+def _metric(short: str, metric: str, rank: int) -> Column:
+    return Column(short, f"{metric} %", lambda line: percent(line, metric), rank)
