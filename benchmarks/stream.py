@@ -6,6 +6,7 @@ predict, bare `Inputs`, and nothing reachable from either leads to a test label.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,12 @@ class StreamInfo:
     @property
     def tasks(self) -> int:
         return len(self.classes)
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that shapes the stream, names and paths left out; draws are seeded by it."""
+        parts = (self.protocol, self.scenario, self.classes, self.class_names, self.order, self.data)
+        return hashlib.sha256(repr((*parts, self.rule, self.image_size, self.sizes)).encode()).hexdigest()
 
 
 class Exam:

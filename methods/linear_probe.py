@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -58,8 +58,9 @@ class LinearProbe(Method):
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if config.solver == "exact" and info.scenario != "task" and info.tasks > 1:
             return (
-                f"the exact solution needs all data of a classifier at once and a {info.scenario}-incremental "
-                "stream brings them one task after another; take solver=sgd, or joint with probe=true"
+                "the exact solution needs all data of a classifier at once, and a "
+                f"{info.scenario}-incremental stream brings them one task after another; "
+                "take solver=sgd, or joint with probe=true"
             )
         return None
 
@@ -123,7 +124,7 @@ class LinearProbe(Method):
             epoch_of,
             math.ceil(len(features) / config.batch_size),
             Recipe(config.epochs, optimizer="sgd"),
-            numerics=self.backbone.numerics.on_cpu(),
+            numerics=replace(self.backbone.numerics, device="cpu", dtype="float32"),
             seed_of=lambda epoch: seeds.own("global", stage, epoch),
             stage=stage,
             journal=self.context.journal,

@@ -87,8 +87,9 @@ class SplitStream(Stream):
         self._check_ranges()
         self._place = place
         self._data = open_source(preset.source).load(place.store, place.progress, size=parameters.size)
-        # Splits do not depend on how the classes are cut into tasks, so features are shared.
-        self._drawn_by = f"{preset.source}?per_class={parameters.per_class}&size={parameters.size}"
+        # Not the name: a folder's path is no part of a split, nor is the way classes are cut into
+        # tasks, so that streams over one source share their cached features.
+        self._drawn_by = f"{self._data.fingerprint}?per_class={parameters.per_class}"
         self._by_class = _rows_by_class(self._data.train)
         self._test_by_class = _rows_by_class(self._data.test)
         self._check_counts()

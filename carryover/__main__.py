@@ -1,0 +1,16 @@
+"""`python -m carryover` and the `carryover` command; imports next to nothing until it knows what is asked."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from carryover.cli import cli
+
+    sys.exit(cli())
+
+
+if __name__ == "__main__":
+    main()

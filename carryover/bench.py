@@ -1,0 +1,319 @@
+"""What the commands do: a request becomes cells, all of them checked, then run, then shown.
+
+Nothing is spent before every cell of the request is known to be possible. A cell that fails takes no
+other with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import RequestError, unknown
+from benchmarks.naming import parse
+from benchmarks.store import Store
+from benchmarks.stream import Place
+from carryover import plugins
+from carryover.cell import Conditions, ReadyCell, Workshop
+from carryover.cli import FAILED, INTERRUPTED, OK
+from carryover.progress import shown
+from carryover.record import Cell, Option, Record
+from carryover.results import Broken, Results, current, failures
+from carryover.run import finished, run_cell, skipped, stale
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed: a matrix of cells, and how to run it."""
+
+    methods: tuple[str, ...]
+    streams: tuple[str, ...]
+    backbones: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Option]
+    results: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+    eval_batch: int = 256
+    reuse: bool = True
+    jobs: int = 1
+    workers: int = 2
+    timeout: float | None = None
+    save_states: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def typed(cls, asked: Mapping[str, Any]) -> Request:
+        """From the command line's values; RequestError for a seed or an option that is none."""
+        return cls(
+            methods=_names("method", asked["method"]),
+            streams=_names("stream", asked["stream"]),
+            backbones=_names("backbone", asked["backbone"]),
+            seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
+            options=dict(_option(text) for text in asked["options"]),
+            reuse=not asked["no_reuse"],
+            **{
+                name: asked[name]
+                for name in ("results", "device", "threads", "eval_batch", "jobs", "workers", "timeout")
+                if name in asked
+            },
+            save_states=asked.get("save_states", False),
+            quiet=asked.get("quiet", False),
+        )
+
+    def cells(self) -> list[Cell]:
+        """The matrix, methods outermost."""
+        return [
+            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(self.options))
+            for method, stream, backbone, seed in itertools.product(
+                self.methods, self.streams, self.backbones, self.seeds
+            )
+        ]
+
+    def command(self, cell: Cell | None = None, method: str | None = None) -> str:
+        """The command line that asks for this request, for one of its cells, or for another method there."""
+        words = ["carryover", "run", "--method", method or (cell.method if cell else ",".join(self.methods))]
+        words += ["--stream", cell.stream if cell else ",".join(self.streams)]
+        words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
+        words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
+        for name, value in self.options.items() if method is None else ():
+            words += ["-o", f"{name}={value}"]
+        given = [("--results", self.results), ("--device", self.device), ("--threads", self.threads)]
+        words += [word for name, value in given if value is not None for word in (name, str(value))]
+        words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
+        words += [] if self.reuse else ["--no-reuse"]
+        return shlex.join(words)
+
+
+def run(request: Request) -> int:
+    """Check everything, run what is not recorded, show the tables; the exit code."""
+    results = Results.default(request.results)
+    results.check_writable()
+    progress = shown(request.quiet)
+    ready = _ready(request, Place(Store.default(), progress, request.workers))
+    refused = [cell for cell in ready if cell.refusal]
+    if len(ready) == len(refused):
+        # Nothing would be run: that is a wrong request, not a matrix with gaps.
+        raise RequestError(_refusals(refused))
+    _say(request, f"computing on {ready[0].conditions.numerics.describe()}")
+    records = [skipped(cell) for cell in refused]
+    try:
+        for cell in ready:
+            if cell.refusal:
+                _say(request, f"{cell.cell}: skipped, {cell.refusal}")
+                continue
+            known = finished(cell, results)
+            if known is None:
+                _say(
+                    request, f"{cell.cell}: {'resumed' if results.journal(cell.key).exists() else 'started'}"
+                )
+                known = run_cell(cell, results, progress, workers=request.workers)
+                _say(request, f"{cell.cell}: {known.status}{_took(known)}")
+            else:
+                _say(request, f"{cell.cell}: already recorded")
+            records.append(known)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {request.command()}", file=sys.stderr)
+        return INTERRUPTED
+    _show(request, records, results)
+    return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
+
+
+def _ready(request: Request, place: Place) -> list[ReadyCell]:
+    from backbones.numerics import choose
+
+    numerics = choose(request.device, place.store, request.threads)
+    workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch))
+    return [workshop.ready(cell) for cell in request.cells()]
+
+
+def plan(request: Request) -> int:
+    """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
+    results = Results.default(request.results)
+    ready = _ready(request, Place(Store.default(), shown(), request.workers))
+    everything, _ = results.all()
+    total, unknown_times = 0.0, 0
+    for cell in ready:
+        if cell.refusal:
+            print(f"{cell.cell}: skipped, {cell.refusal}")
+            continue
+        if finished(cell, results) is not None:
+            print(f"{cell.cell}: recorded, nothing to do")
+            continue
+        seconds = _estimate(cell, everything)
+        total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
+        lasts = f"about {_duration(seconds)}" if seconds is not None else "time not known yet"
+        state = "to resume" if results.journal(cell.key).exists() else "to run"
+        old = stale(cell, results)
+        why = f"; a record is there but stale ({', '.join(old[1]) or 'an older key'} changed)" if old else ""
+        print(f"{cell.cell}: {state}, {lasts}{why}")
+    beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
+    print(f"in all about {_duration(total)} of work on one worker{beyond}")
+    return OK
+
+
+def status(root: Path | None) -> int:
+    """Counts of records, the failures, the journals that can go on, and files that are no record."""
+    from carryover.render import render_failures
+
+    results = Results.default(root)
+    records, broken = results.all()
+    ok = sum(record.status == "ok" for record in records)
+    print(f"{results.root}: {ok} records, {len(failures(records))} failures")
+    journals = sorted((results.root / "journal").glob("*/progress.json"))
+    if journals:
+        print(
+            f"{len(journals)} interrupted runs keep a journal; the command that started one goes on with it"
+        )
+    for journal in journals:
+        print(f"  {journal.parent.name[:8]}")
+    if failures(records):
+        print(render_failures(failures(records), *_screen()))
+    _set_aside(broken)
+    return OK
+
+
+def report(root: Path | None, stream: str | None, vary: str | None, form: str) -> int:
+    """Tables of all records, one for each contract."""
+    from carryover.render import render, to_csv, to_json
+    from carryover.table import by_contract, table
+
+    results = Results.default(root)
+    records, broken = results.all()
+    chosen = [
+        r for r in current(records) if stream is None or stream in (r.cell.stream, parse(r.cell.stream)[0])
+    ]
+    if stream is not None and not chosen:
+        raise unknown(
+            "stream", stream, {r.cell.stream for r in current(records)}, "`carryover run` fills it."
+        )
+    tables = [table(group, vary=vary) for group in by_contract(chosen, vary)]
+    if form == "csv":
+        print(to_csv(tables), end="")
+    elif form == "json":
+        print(to_json(tables))
+    else:
+        width, color = _screen()
+        print("\n\n".join(render(made, form, width, color) for made in tables) or "there are no records yet")
+    _set_aside(broken)
+    return OK
+
+
+def _names_of(record: Record) -> tuple[str, str]:
+    """A recorded stream's name with and without parameters."""
+    return record.cell.stream, parse(record.cell.stream)[0]
+
+
+def compare(first: str, second: str, stream: str, backbone: str, metric: str, root: Path | None) -> int:
+    """Two methods pairwise on one stream and backbone."""
+    from carryover.statistics import compare as compared
+
+    records, _ = Results.default(root).all()
+    sides = []
+    for name in (first, second):
+        chosen = [
+            record
+            for record in current(records)
+            if (record.cell.method, record.cell.stream, record.cell.backbone) == (name, stream, backbone)
+        ]
+        if not chosen:
+            words = ["carryover", "run", "--method", name, "--stream", stream, "--backbone", backbone]
+            raise RequestError(
+                f"there is no record of {name} on {stream} with {backbone}; {shlex.join(words)} makes one"
+            )
+        sides.append(chosen)
+    print(compared(*sides, metric=metric))
+    return OK
+
+
+def _show(request: Request, records: Sequence[Record], results: Results) -> None:
+    from carryover.render import render, render_failures
+    from carryover.table import closing_tables
+
+    everything, broken = results.all()
+    references = [name for name, plugin in plugins.methods().items() if plugin.reference]
+    fill: Callable[[str, Cell], str] = lambda method, cell: request.command(cell, method)  # noqa: E731
+    width, color = _screen()
+    for made in closing_tables(records, everything, reference_methods=references, fill=fill):
+        print("\n" + render(made, "terminal", width, color))
+    failed = [record for record in records if record.status != "ok"]
+    if failed:
+        print("\n" + render_failures(failed, width, color))
+    _set_aside(broken)
+
+
+def _set_aside(broken: Sequence[Broken]) -> None:
+    for file in broken:
+        print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)
+
+
+def _screen() -> tuple[int, bool]:
+    """Columns to fill, and whether to colour."""
+    return max(80, min(shutil.get_terminal_size((100, 24)).columns, 160)), sys.stdout.isatty()
+
+
+def _say(request: Request, message: str) -> None:
+    if not request.quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _refusals(refused: Sequence[ReadyCell]) -> str:
+    return "; ".join(dict.fromkeys(f"{c.cell.method} does not run here: {c.refusal}" for c in refused))
+
+
+def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
+    """Seconds, from the newest record of this method and backbone, scaled by the images scored and learnt."""
+    alike = [
+        record
+        for record in records
+        if record.status == "ok"
+        and (record.cell.method, record.cell.backbone) == (cell.cell.method, cell.cell.backbone)
+        and record.rows
+    ]
+    if not alike:
+        return None
+    newest = max(alike, key=lambda record: record.ended)
+    tests = {row.task: row.n for row in newest.rows}
+    images = sum(size[0] for size in cell.stream.info.sizes)
+    before = newest.cost.train_s + newest.cost.eval_s + newest.cost.prepare_s
+    scale = sum(size[2] for size in cell.stream.info.sizes) / max(sum(tests.values()), 1)
+    return before * scale if images else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _took(record: Record) -> str:
+    if record.status != "ok":
+        return f", {record.reason}"
+    cost = record.cost
+    return f" in {_duration(cost.train_s + cost.eval_s + cost.prepare_s)}"
+
+
+def _names(kind: str, text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
+    return names
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, Option]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
+    return name, value

@@ -1,0 +1,170 @@
+"""A cell made ready: everything checked and known before the first one starts, and its key.
+
+key = sha256 over what the result depends on: schema, the cell's names resolved to hashes, config,
+the code it reaches, package versions, data and split, weights, dtype, device class, threads. Never in
+it: worker counts, timeouts, paths, the accelerator's index, logging, the order of cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from backbones.backbone import Backbone, open_backbone
+from backbones.numerics import Numerics
+from benchmarks.errors import RequestError
+from benchmarks.naming import parse, typed
+from benchmarks.stream import Place, Stream
+from carryover.code import ROOMS, reach
+from carryover.contract import Contract, contract_of
+from carryover.plugins import Plugin, method_class, stream_class
+from carryover.protocols import continual
+from carryover.record import SCHEMA, Cell, Option
+
+if TYPE_CHECKING:
+    from methods.base import Method
+
+PROTOCOLS = {"continual": continual}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How cells are run, where that may change a bit of the result.
+
+    reuse: take over evaluations whose state did not change; eval_batch: images per prediction step.
+    """
+
+    numerics: Numerics
+    reuse: bool = True
+    eval_batch: int = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyCell:
+    """One cell whose parts exist and fit; `refusal` is the method's reason where it does not support them."""
+
+    cell: Cell
+    method: type[Method]
+    config: Any
+    stream: Stream
+    backbone: Backbone
+    conditions: Conditions
+    plugins: dict[str, Plugin]
+    refusal: str | None
+
+    @cached_property
+    def key_parts(self) -> dict[str, str]:
+        """Named hashes of all that enters the key; a stale record says which of them changed."""
+        info = self.stream.info
+        protocol = PROTOCOLS[info.protocol].__name__
+        roots = [self.plugins["method"].module, self.plugins["stream"].module, "backbones.backbone", protocol]
+        own = {*ROOMS, *(plugin.package for plugin in self.plugins.values())}
+        code = reach(roots, own)
+        numerics, backbone = self.conditions.numerics, self.backbone
+        parts: dict[str, object] = {
+            "schema": SCHEMA.partition(".")[0],
+            "method": self.cell.method,
+            "stream": info.identity,
+            "backbone": [backbone.identity, backbone.weights, backbone.preprocessing.describe()],
+            "seed": self.cell.seed,
+            "config": config_dict(self.config),
+            "code": code.modules,
+            "packages": code.packages,
+            "numerics": [
+                numerics.device.partition(":")[0],
+                numerics.dtype,
+                numerics.threads,
+                numerics.fused_training,
+            ],
+            "evaluation": [self.conditions.reuse, self.conditions.eval_batch],
+        }
+        return {name: _sha256(value) for name, value in parts.items()}
+
+    @cached_property
+    def key(self) -> str:
+        return _sha256(self.key_parts)
+
+    @cached_property
+    def contract(self) -> Contract:
+        info, backbone = self.stream.info, self.backbone
+        preprocessing = backbone.preprocessing
+        return contract_of(
+            info,
+            protocol=PROTOCOLS[info.protocol].VERSION,
+            preprocessing=preprocessing.rule,
+            backbone=f"{backbone.identity}, pooling {backbone.info.pooling}, {preprocessing.normalisation}",
+            selection="manual" if self.cell.options else "default",
+        )
+
+
+class Workshop:
+    """Opens methods, streams and backbones once for all cells of a request."""
+
+    def __init__(self, place: Place, conditions: Conditions) -> None:
+        self.place = place
+        self.conditions = conditions
+        self._streams: dict[str, tuple[Plugin, Stream]] = {}
+        self._backbones: dict[str, Backbone] = {}
+
+    def ready(self, cell: Cell) -> ReadyCell:
+        """RequestError for whatever cannot be: unknown names, options, missing data, broken weights."""
+        method_plugin, method = method_class(cell.method)
+        config = typed(cell.method, "option", method.Config, cell.options)
+        check_config(cell.method, config)
+        stream_plugin, stream = self._stream(cell.stream)
+        backbone = self._backbone(cell.backbone)
+        refusal = method.supports(config, stream.info, backbone.info)
+        plugins = {"method": method_plugin, "stream": stream_plugin}
+        options = {name: config_dict(config)[name] for name in cell.options}
+        named = Cell(
+            method=cell.method,
+            stream=stream.info.name,
+            backbone=backbone.name,
+            seed=cell.seed,
+            options=options,
+        )
+        return ReadyCell(named, method, config, stream, backbone, self.conditions, plugins, refusal)
+
+    def _stream(self, name: str) -> tuple[Plugin, Stream]:
+        if name not in self._streams:
+            bare, parameters = parse(name)
+            plugin, found = stream_class(bare)
+            chosen = typed(bare, "parameter", found.Parameters, parameters)
+            self._streams[name] = plugin, found(bare, chosen, self.place)
+        return self._streams[name]
+
+    def _backbone(self, name: str) -> Backbone:
+        if name not in self._backbones:
+            self._backbones[name] = open_backbone(
+                name, store=self.place.store, numerics=self.conditions.numerics
+            )
+        return self._backbones[name]
+
+
+def config_dict(config: Any) -> dict[str, Option]:
+    """All options of a config with their values."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def check_config(method: str, config: Any) -> None:
+    """RequestError for values that no method can train with."""
+    limits: dict[str, tuple[float, float]] = {
+        "epochs": (1, 10**6),
+        "batch_size": (1, 10**6),
+        "min_steps": (0, 10**9),
+    }
+    for name, value in config_dict(config).items():
+        low, high = limits.get(name, (float("-inf"), float("inf")))
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise RequestError(f"{method}: the option {name}={value} lies outside {low} to {high}")
+        if (name.endswith("lr") or name == "weight_decay") and isinstance(value, float) and value < 0:
+            raise RequestError(f"{method}: the option {name}={value} is negative")
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()

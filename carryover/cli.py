@@ -1,0 +1,156 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.errors import RequestError
+from carryover import __version__
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+# What every command that names cells takes.
+_CELLS = [
+    click.option("--method", required=True, help="One or more, joined by commas."),
+    click.option(
+        "--stream", default="split-digits", show_default=True, help="One or more; parameters after ?."
+    ),
+    click.option(
+        "--backbone", default="small_vit", show_default=True, help="One or more; parameters after ?."
+    ),
+    click.option("--seed", default="0", show_default=True, help="One or more: 0,1,2."),
+    click.option(
+        "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
+    ),
+    click.option("--results", type=click.Path(path_type=Path), help="Where records go [CARRYOVER_RESULTS]."),
+    click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one."),
+    click.option("--threads", type=int, help="CPU threads of one cell, whatever runs beside it."),
+    click.option(
+        "--eval-batch", type=click.IntRange(1), default=256, show_default=True, help="Images per step."
+    ),
+    click.option("--no-reuse", is_flag=True, help="Predict every task again after each step."),
+]
+
+
+def _cells(command: Any) -> Any:
+    for option in reversed(_CELLS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="carryover")
+def _carryover() -> None:
+    """Measure what a vision model carries over from one task to the next."""
+
+
+@_carryover.command()
+@_cells
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that load images."
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop a cell after so long, and go on.")
+@click.option("--save-states", is_flag=True, help="Keep the method's state after every task.")
+@click.option("--quiet", is_flag=True, help="No progress, only warnings and the table.")
+def run(**asked: Any) -> int:
+    """Run cells (method x stream x backbone x seed), record them, show the table."""
+    from carryover import bench
+
+    return bench.run(bench.Request.typed(asked))
+
+
+@_carryover.command()
+@_cells
+def plan(**asked: Any) -> int:
+    """Show what `run` would do: cells, what is done, what is stale and why, how long it takes."""
+    from carryover import bench
+
+    return bench.plan(bench.Request.typed(asked))
+
+
+@_carryover.command()
+@click.argument("kind", type=click.Choice(["methods", "streams", "backbones", "all"]), default="all")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def ls(kind: str, as_json: bool) -> int:
+    """List methods, streams and backbones."""
+    from carryover import listing
+
+    click.echo(listing.as_json(kind) if as_json else listing.as_text(kind))
+    return OK
+
+
+@_carryover.command()
+@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+def status(results: Path | None) -> int:
+    """What is recorded, what failed, what was interrupted and can go on."""
+    from carryover import bench
+
+    return bench.status(results)
+
+
+@_carryover.command()
+@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+@click.option("--stream", help="Only this stream.")
+@click.option("--vary", help="One part of the contract that may differ within a table, e.g. backbone.")
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "json"]), default="terminal"
+)
+def report(results: Path | None, stream: str | None, vary: str | None, form: str) -> int:
+    """Tables of all records, one for each contract."""
+    from carryover import bench
+
+    return bench.report(results, stream, vary, form)
+
+
+@_carryover.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--stream", default="split-digits", show_default=True)
+@click.option("--backbone", default="small_vit", show_default=True)
+@click.option("--metric", default="accuracy_last", show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+def compare(first: str, second: str, stream: str, backbone: str, metric: str, results: Path | None) -> int:
+    """Compare two methods pairwise, seed by seed and image by image."""
+    from carryover import bench
+
+    return bench.compare(first, second, stream, backbone, metric, results)
+
+
+@_carryover.command()
+@click.option("--clear", is_flag=True, help="Remove everything.")
+@click.option("--limit", type=float, metavar="GIB", help="Remove the least recently used beyond this size.")
+def cache(clear: bool, limit: float | None) -> int:
+    """Show the cache of decoded images and features, or clear it."""
+    from carryover import listing
+
+    click.echo(listing.cache(clear, limit))
+    return OK
+
+
+def cli(arguments: list[str] | None = None) -> int:
+    """The exit code of a command: 0 ok, 1 a cell failed, 2 refused, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(_carryover.main(arguments, standalone_mode=False) or OK)
+    except click.ClickException as error:
+        error.show()
+        return REFUSED
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away: `carryover report | head`
+        sys.stderr.close()
+        return OK
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """A polite kill is treated like Ctrl-C: the journal stays and the way on is printed."""
+    raise KeyboardInterrupt

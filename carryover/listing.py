@@ -1,0 +1,68 @@
+"""What `carryover ls` and `carryover cache` print. No torch here: listing costs nothing."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.errors import RequestError
+from benchmarks.store import Store
+from carryover import plugins
+
+Rows = dict[str, dict[str, str]]
+
+
+def catalogue(kind: str) -> dict[str, Rows]:
+    """{kind: {name: {summary, origin}}} for one kind or "all"."""
+    found: dict[str, Rows] = {}
+    if kind in ("methods", "all"):
+        found["methods"] = _rows(plugins.methods())
+    if kind in ("streams", "all"):
+        found["streams"] = _rows(plugins.streams())
+    if kind in ("backbones", "all"):
+        from backbones.names import backbone_names
+
+        found["backbones"] = {
+            name: {"summary": summary, "origin": plugins.OURS} for name, summary in backbone_names().items()
+        }
+    return found
+
+
+def as_json(kind: str) -> str:
+    """The catalogue as JSON."""
+    return json.dumps(catalogue(kind), indent=2)
+
+
+def as_text(kind: str) -> str:
+    """The catalogue as aligned lines."""
+    lines: list[str] = []
+    for title, rows in catalogue(kind).items():
+        lines += [f"{title}:"] if not lines else ["", f"{title}:"]
+        width = max((len(name) for name in rows), default=0)
+        for name, row in rows.items():
+            origin = "" if row["origin"] == plugins.OURS else f"  [{row['origin']}]"
+            lines.append(f"  {name:<{width}}  {row['summary']}{origin}".rstrip())
+        if title == "backbones":
+            lines.append("  and any ViT or Swin of timm by its name, e.g. vit_small_patch16_224.augreg_in21k")
+    return "\n".join(lines)
+
+
+def cache(clear: bool, limit: float | None) -> str:
+    """Show the store, or remove what lies beyond `limit` GiB."""
+    store = Store.default()
+    if clear or limit is not None:
+        if limit is not None and limit < 0:
+            raise RequestError(f"--limit {limit} is negative; it is a size in GiB")
+        freed = store.prune(limit=0 if clear else int((limit or 0) * 2**30))
+        return f"freed {freed / 2**20:,.1f} MiB in {store.root}"
+    entries = store.entries()
+    kinds: dict[str, list[int]] = {}
+    for entry in entries:
+        kinds.setdefault(entry.kind, []).append(entry.bytes)
+    lines = [f"{store.root}: {sum(entry.bytes for entry in entries) / 2**20:,.1f} MiB"]
+    lines[0] += f" of at most {store.limit / 2**30:,.1f} GiB (CARRYOVER_CACHE_LIMIT)"
+    lines += [f"  {kind:<10} {len(s):>5} entries {sum(s) / 2**20:>10,.1f} MiB" for kind, s in kinds.items()]
+    return "\n".join(lines)
+
+
+def _rows(found: dict[str, plugins.Plugin]) -> Rows:
+    return {name: {"summary": plugin.summary, "origin": plugin.origin} for name, plugin in found.items()}

@@ -1,0 +1,172 @@
+"""Continual learning: tasks in order, every task scored after each (the matrix a[t, i]).
+
+Row 0 is before learning anything. Where a method has no head for a task yet (row 0, and
+task-incremental every i > t) the entry has its n and null; images of classes not yet seen score as
+wrong. The exam stays here: a method gets tasks and bare inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.images import Indices, Pixels
+from benchmarks.progress import Progress
+from benchmarks.stream import Exam, StreamInfo, Task
+from carryover.journal import Journal
+from carryover.journal import Progress as Done
+from carryover.record import Row
+from methods.base import Method
+
+VERSION = "continual 1: every task scored after each, row 0 before learning"
+
+
+class PredictionError(RuntimeError):
+    """A method's logits cannot be scored; names task and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of the matrix, predicted global classes by "step/task", and the journal's last word."""
+
+    rows: list[Row]
+    predicted: dict[str, Indices]
+    done: Done
+
+
+def run(
+    method: Method,
+    info: StreamInfo,
+    tasks: Sequence[Task],
+    exam: Exam,
+    *,
+    journal: Journal,
+    progress: Progress,
+    tables: MutableMapping[str, Pixels],
+    reuse: bool = True,
+) -> Outcome:
+    """Lead `method` through `tasks`, from wherever the journal says that it was.
+
+    tables: is filled with the image tables of the tasks handed over so far (`Context.tables`).
+    reuse: an evaluation of a task is taken over from the step before where the state that it
+    depends on has not changed.
+    """
+    done, state = journal.resume()
+    if state is not None:
+        for task in tasks[: done.learnt]:
+            _hand_over(task, tables)
+        method.restore(state)
+    if done.learnt == 0 and not done.rows:
+        done.rows = [Row(step=0, task=i, n=len(exam.inputs(i))) for i in exam.tasks]
+    with progress.bar("tasks", len(tasks), "task") as bar:
+        bar.advance(done.learnt)
+        if done.learnt:
+            _evaluate(method, info, done, exam, journal, progress, reuse)
+        for task in tasks[done.learnt :]:
+            _hand_over(task, tables)
+            started = time.monotonic()
+            method.learn(task)
+            done.train_s += time.monotonic() - started
+            done.learnt = task.id + 1
+            done.observations.append(method.observations())
+            journal.commit(done, method.state())
+            _evaluate(method, info, done, exam, journal, progress, reuse)
+            bar.advance(1)
+    predicted = {place: np.frombuffer(kept, dtype="<i8") for place, kept in done.predicted.items()}
+    return Outcome(done.rows, predicted, done)
+
+
+def _hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:
+    for part in (task.train, task.val):
+        for chunk in part.inputs.chunks:
+            tables[chunk.content] = chunk.table
+
+
+def _evaluate(
+    method: Method,
+    info: StreamInfo,
+    done: Done,
+    exam: Exam,
+    journal: Journal,
+    progress: Progress,
+    reuse: bool,
+) -> None:
+    """Score what is not yet scored of step `done.learnt`."""
+    step = done.learnt
+    scored = {(row.step, row.task): row for row in done.rows}
+    waiting = [task for task in exam.tasks if (step, task) not in scored]
+    columns = seen_classes(info, step)
+    with progress.bar(f"scoring after task {step - 1}", len(waiting), "task") as bar:
+        for task in waiting:
+            started = time.monotonic()
+            done.rows.append(_score(method, info, done, exam, task, columns, reuse))
+            done.eval_s += time.monotonic() - started
+            bar.advance(1)
+            if journal.due():
+                journal.commit(done)
+    journal.commit(done)
+
+
+def _score(
+    method: Method,
+    info: StreamInfo,
+    done: Done,
+    exam: Exam,
+    task: int,
+    columns: Sequence[int],
+    reuse: bool,
+) -> Row:
+    step, inputs = done.learnt, exam.inputs(task)
+    unseen = task >= step
+    if unseen and info.scenario == "task":
+        return Row(step=step, task=task, n=len(inputs))
+    if unseen and info.scenario == "class":
+        return Row.scored(step, task, np.zeros(len(inputs), dtype=bool))
+    known = task if info.scenario == "task" else None
+    digest = state_digest(method.state_for(known))
+    if reuse and done.digests.get(task) == digest:
+        before = next(row for row in reversed(done.rows) if row.task == task and row.hits is not None)
+        done.predicted[f"{step}/{task}"] = done.predicted[f"{before.step}/{task}"]
+        return Row(step=step, task=task, n=before.n, correct=before.correct, hits=before.hits)
+    logits = method.predict(inputs, known)
+    classes = info.classes[task] if known is not None else columns
+    chosen = pick(logits, classes, len(inputs), where=f"task {task} after {step} learnt")
+    done.digests[task] = digest
+    done.predicted[f"{step}/{task}"] = chosen.astype("<i8").tobytes()
+    return Row.scored(step, task, exam.score(task, chosen))
+
+
+def seen_classes(info: StreamInfo, learnt: int) -> tuple[int, ...]:
+    """Global ids of the classes of the first `learnt` tasks, in the order learnt."""
+    return tuple(dict.fromkeys(cls for task in info.classes[:learnt] for cls in task))
+
+
+def pick(logits: Tensor, classes: Sequence[int], images: int, where: str) -> Indices:
+    """Global class ids (N,) of the largest logits (N, columns); the first of equal ones.
+
+    PredictionError where the shape is not (images, len(classes)) or a logit is NaN.
+    """
+    if tuple(logits.shape) != (images, len(classes)):
+        raise PredictionError(
+            f"predict gave logits of shape {tuple(logits.shape)} for {where}, not ({images}, {len(classes)})"
+        )
+    if torch.isnan(logits).any():
+        row = int(torch.isnan(logits).any(1).nonzero()[0])
+        raise PredictionError(f"predict gave NaN logits for {where}, first at image {row}")
+    return np.asarray(classes, dtype=np.int64)[logits.numpy().argmax(1)]
+
+
+def state_digest(state: dict[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

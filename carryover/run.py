@@ -1,0 +1,257 @@
+"""One cell from its first image to its record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks.errors import RequestError
+from benchmarks.images import Pixels
+from benchmarks.progress import Bar, Progress
+from benchmarks.seeds import Seeds
+from benchmarks.store import locked
+from carryover.cell import PROTOCOLS, ReadyCell, config_dict
+from carryover.code import reach
+from carryover.journal import Journal
+from carryover.metrics import continual_metrics
+from carryover.plugins import HOUSE
+from carryover.record import Code, Cost, Env, Record, Selection, Status
+from carryover.results import Results
+from methods.base import Context, Method
+
+Now = Callable[[], datetime.datetime]
+
+
+def run_cell(ready: ReadyCell, results: Results, progress: Progress, *, workers: int = 2) -> Record:
+    """Run a cell, or take over what another process made of it meanwhile; the record is written.
+
+    A cell that raises is recorded as failed, with its traceback; Ctrl-C and RequestErrors of the
+    results folder pass through, the journal stays.
+    """
+    with locked(results.lock(ready.key), waiting=progress.warn):
+        made = finished(ready, results)
+        return made if made is not None else _run(ready, results, progress, workers)
+
+
+def finished(ready: ReadyCell, results: Results) -> Record | None:
+    """The record of this very key, if it is there and ok."""
+    found = (r for r in results.find(ready.cell) if r.key == ready.key and r.status == "ok")
+    return next(found, None)
+
+
+def stale(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None:
+    """The newest ok record of this cell under another key, and the key parts that changed since."""
+    for record in results.find(ready.cell):
+        if record.status == "ok" and record.key != ready.key:
+            parts = [n for n, digest in ready.key_parts.items() if record.key_parts.get(n) != digest]
+            return record, parts
+    return None
+
+
+def _run(ready: ReadyCell, results: Results, progress: Progress, workers: int) -> Record:
+    started = _now()
+    warned = _Warnings(progress)
+    journal = Journal(results.journal(ready.key))
+    with _peak_memory(ready.backbone.device) as peak:
+        try:
+            record, predictions = _learn(ready, journal, warned, workers, started, peak)
+        except RequestError:
+            raise
+        except OSError as error:
+            if Path(str(error.filename or "")).is_relative_to(results.root):
+                raise RequestError(
+                    f"the results folder {results.root} cannot be written ({error.strerror}); the journal "
+                    "is kept, so the same command goes on once there is room, or with --results DIR"
+                ) from error
+            record, predictions = _failure(ready, error, started), None
+        except Exception as error:  # whatever a method raises is this cell's failure alone
+            record, predictions = _failure(ready, error, started), None
+    results.write(record, predictions)
+    journal.close()
+    return record
+
+
+def make_method(
+    ready: ReadyCell, tables: dict[str, Pixels], journal: Journal, progress: Progress, workers: int = 2
+) -> Method:
+    """A fresh instance of the cell's method on its own copy of the backbone."""
+    info = ready.stream.info
+    context = Context(
+        info=info,
+        seeds=Seeds(info.identity, ready.cell.seed, ready.cell.method),
+        progress=progress,
+        journal=journal,
+        tables=tables,
+        eval_batch=ready.conditions.eval_batch,
+        workers=workers,
+    )
+    # Modules that a method makes may draw from torch's global generator: seed it for them.
+    torch.manual_seed(context.seeds.own("modules"))
+    return ready.method(ready.config, ready.backbone.copy(), context)
+
+
+def _learn(ready, journal, progress, workers, started, peak):  # type: ignore[no-untyped-def]
+    tables: dict[str, Pixels] = {}
+    method = make_method(ready, tables, journal, progress, workers)
+    tasks, exam = ready.stream.open(ready.cell.seed)
+    before = time.monotonic()
+    method.prepare(ready.stream.pool)
+    prepare_s = time.monotonic() - before
+    outcome = PROTOCOLS[ready.stream.info.protocol].run(
+        method,
+        ready.stream.info,
+        tasks,
+        exam,
+        journal=journal,
+        progress=progress,
+        tables=tables,
+        reuse=ready.conditions.reuse,
+    )
+    kept = method.footprint()
+    cost = Cost(
+        train_s=outcome.done.train_s,
+        eval_s=outcome.done.eval_s,
+        prepare_s=prepare_s,
+        peak_mb=peak(),
+        trainable=kept.trainable,
+        head=kept.head,
+        stored_bits_per_task=kept.stored_bits / len(tasks),
+        exemplars=kept.exemplars,
+    )
+    notes = [*ready.stream.info.notes, *dict.fromkeys(progress.messages)]
+    if ".random-" in ready.backbone.identity:
+        notes.append("the backbone's weights are random, not pretrained")
+    for number, seen in enumerate(outcome.done.observations):
+        notes += [f"task {number}: {name} {value:.4g}" for name, value in seen.items()]
+    record = _record(
+        ready,
+        "ok",
+        started,
+        rows=tuple(outcome.rows),
+        metrics=continual_metrics(outcome.rows),
+        cost=cost,
+        fingerprints={task: exam.fingerprint(task) for task in exam.tasks},
+        notes=tuple(notes),
+    )
+    predictions = {}
+    for place, classes in outcome.predicted.items():
+        step, _, task = place.partition("/")
+        predictions[int(step), int(task)] = classes
+    return record, predictions
+
+
+def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> Record:
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return _record(ready, "failed", started, reason=reason, traceback=traceback.format_exc())
+
+
+def skipped(ready: ReadyCell) -> Record:
+    """The record of a pair that the method does not support; it is shown, not written."""
+    return _record(ready, "skipped", _now(), reason=ready.refusal or "")
+
+
+def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: object) -> Record:
+    numerics = ready.conditions.numerics
+    own = {plugin.package for plugin in ready.plugins.values()}
+    return Record(
+        key=ready.key,
+        key_parts=ready.key_parts,
+        cell=ready.cell,
+        status=status,
+        contract=dict(ready.contract),
+        config=config_dict(ready.config),
+        selection=Selection(rule="manual" if ready.cell.options else "default"),
+        plugin={kind: f"{plugin.module} ({plugin.origin})" for kind, plugin in ready.plugins.items()},
+        data=ready.stream.info.data,
+        weights=ready.backbone.weights,
+        code=_commit(),
+        env=Env(
+            device=numerics.device,
+            dtype=numerics.dtype,
+            threads=numerics.threads,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            processor=_processor(),
+            packages=reach([ready.plugins["method"].module, "backbones.backbone"], own).packages,
+        ),
+        started=started,
+        ended=_now(),
+        **found,  # type: ignore[arg-type]
+    )
+
+
+class _Warnings:
+    """Passes everything on and keeps the warnings for the record."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.messages: list[str] = []
+
+    def bar(self, title: str, total: int, unit: str = "") -> contextlib.AbstractContextManager[Bar]:
+        return self._progress.bar(title, total, unit)
+
+    def warn(self, message: str) -> None:
+        self.messages.append(message)
+        self._progress.warn(message)
+
+
+@contextlib.contextmanager
+def _peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
+    """Peak memory of this stretch in MiB: of the accelerator where there is one, else of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
+        return
+    # Linux can reset the high-water mark; elsewhere it is that of the whole process.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    yield _high_water
+
+
+def _high_water() -> float:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _commit() -> Code:
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(HOUSE), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    if not (HOUSE / ".git").exists():
+        return Code()
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return Code(git=git("rev-parse", "HEAD"), dirty=bool(changed))
+    except (OSError, subprocess.CalledProcessError):
+        return Code()
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return platform.processor() or platform.machine()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
