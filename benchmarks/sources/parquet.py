@@ -167,6 +167,8 @@ def _read_labels(
     values = parquet.read(columns=[column]).column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
     if values.null_count:
         row = values.is_null().index(True).as_py()
         raise DataError(
@@ -178,7 +180,9 @@ def _read_labels(
         raise DataError(
             f"{file}: column {column!r} holds {values.type}, but labels are whole numbers or text"
         )
-    labels = values.to_numpy().astype(np.int64)
+    # Not `to_numpy`, which imports pandas: that takes longer than reading the labels.
+    whole = pa.concat_arrays(values.cast(pa.int64(), safe=False).chunks)
+    labels = np.array(np.from_dlpack(whole), dtype=np.int64)
     top = len(names) if names is not None else np.iinfo(np.int64).max
     bad = np.flatnonzero((labels < 0) | (labels >= top))
     if len(bad):
