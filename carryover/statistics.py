@@ -97,6 +97,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str = "accuracy_la
     RequestError for records under different contracts, two records of one seed, no common seed, a
     metric that is absent, or a seed whose test images differ.
     """
+    if not a or not b:
+        raise RequestError("a comparison needs records of both methods; run the one that has none first.")
     same_table([*a, *b])
     first, second = _by_seed(a), _by_seed(b)
     seeds = sorted(first.keys() & second.keys())

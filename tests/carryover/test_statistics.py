@@ -1,0 +1,140 @@
+"""Paired comparisons: they agree with the textbook, and refuse what is not paired."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_records import CONTRACT, made
+from msgspec.structs import replace
+
+from benchmarks.errors import RequestError
+from carryover.record import Row
+from carryover.statistics import Spread, compare, sign_test, student_interval
+
+values = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=6)
+
+
+def with_hits(method, hits, seed=0, **fields):
+    """A record whose last step scored one test set with these hits."""
+    fields = {"fingerprints": {0: "images"}} | fields
+    row = Row.scored(1, 0, np.array(hits, dtype=bool))
+    return made(method, seed, rows=(row,), metrics={"accuracy_last": float(np.mean(hits))}, **fields)
+
+
+@settings(deadline=None)
+@given(values)
+def test_the_spread_is_the_sample_mean_and_deviation(values):
+    spread = Spread.of(values)
+    assert spread.n == len(values)
+    assert spread.mean == pytest.approx(np.mean(values))
+    if len(values) == 1:
+        assert spread.std is None
+    else:
+        assert spread.std == pytest.approx(np.std(values, ddof=1), abs=1e-15)
+
+
+def test_equal_values_have_exactly_their_mean_and_no_deviation():
+    assert Spread.of([0.1] * 3) == Spread(0.1, 0.0, 3)
+    assert Spread.of([]) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_the_sign_test_is_the_exact_binomial_one(wins, losses):
+    from scipy.stats import binomtest
+
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert sign_test(wins, losses) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=3, max_size=8))
+def test_the_interval_is_students(values):
+    from scipy.stats import t
+
+    n, error = len(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    low, high = student_interval(values)
+    assert (high - low) / 2 == pytest.approx(t.ppf(0.975, n - 1) * error, rel=1e-6, abs=1e-12)
+    assert (high + low) / 2 == pytest.approx(np.mean(values), abs=1e-12)
+
+
+def test_there_is_no_interval_below_three_seeds():
+    assert student_interval([0.1, 0.2]) is None
+
+
+def test_one_seed_is_mcnemars_exact_test():
+    both_and_none = [1] * 50 + [0] * 30
+    a, b = both_and_none + [1] * 9 + [0] * 3, both_and_none + [0] * 9 + [1] * 3
+    found = compare([with_hits("meat", a)], [with_hits("ncm", b)])
+    assert (found.wins, found.losses, found.images) == (9, 3, 92)
+    assert found.p_value == pytest.approx(0.14599609375)
+    assert found.test == "McNemar's exact test"
+    assert found.mean == pytest.approx(6 / 92)
+    assert "meat minus ncm" in str(found)
+    assert "no interval below 3 seeds" in str(found)
+
+
+def test_an_image_that_several_seeds_share_counts_once():
+    a = [with_hits("meat", [1] * 10, seed) for seed in range(3)]
+    b = [with_hits("ncm", [0] * 6 + [1] * 4, seed) for seed in range(3)]
+    found = compare(a, b)
+    assert (found.images, found.wins, found.losses) == (10, 6, 0)
+    assert found.interval == pytest.approx((0.6, 0.6))
+
+
+def test_seeds_with_test_sets_of_their_own_are_pooled():
+    a = [with_hits("meat", [1] * 10, s, fingerprints={0: f"images {s}"}) for s in range(3)]
+    b = [with_hits("ncm", [0] * 10, s, fingerprints={0: f"images {s}"}) for s in range(3)]
+    assert compare(a, b).images == 30
+
+
+def test_wins_and_losses_of_one_image_over_seeds_cancel():
+    a = [with_hits("meat", [1, 0], 0), with_hits("meat", [0, 0], 1)]
+    b = [with_hits("ncm", [0, 0], 0), with_hits("ncm", [1, 0], 1)]
+    found = compare(a, b)
+    assert (found.wins, found.losses, found.p_value) == (0, 0, 1.0)
+
+
+def test_a_comparison_turned_round_is_its_negative():
+    a, b = [made("meat", s, 0.8) for s in range(4)], [made("ncm", s, 0.6) for s in range(4)]
+    there, back = compare(a, b), compare(b, a)
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.interval == pytest.approx(tuple(-end for end in reversed(back.interval)))
+    assert (there.wins, there.losses, there.p_value) == (back.losses, back.wins, back.p_value)
+    assert there.p_value < 0.01 < there.interval[0]
+
+
+def test_only_common_seeds_are_compared_and_the_others_named():
+    found = compare([made("meat", s) for s in (0, 1, 2)], [made("ncm", s) for s in (1, 2, 5)])
+    assert list(found.differences) == [1, 2]
+    assert found.left_out == (0, 5)
+    assert "seed 0, 5" in str(found)
+
+
+def test_without_hits_the_images_are_not_compared_and_that_is_said():
+    bare = made("ncm")
+    bare = replace(bare, rows=tuple(replace(row, hits=None) for row in bare.rows))
+    found = compare([made("meat")], [bare])
+    assert found.p_value is None
+    assert "no per-sample hits" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ([made("ncm", fingerprints={0: "images of task 0", 1: "others"})], r"different images \(task 1\)"),
+        ([made("ncm", contract=CONTRACT | {"order": "another"})], "order: "),
+        ([made("ncm", contract=CONTRACT | {"selection": "manual"})], "selection: "),
+        ([made("ncm", 7)], "common seed"),
+        ([made("ncm"), made("ncm", options={"lr": 1.0})], "two records of ncm with seed 0"),
+        ([made("ncm", metrics={"accuracy_incremental": 0.5})], "has no accuracy_last; it has accuracy_incr"),
+        ([made("ncm", status="failed")], "is failed"),
+        ([], "needs records of both"),
+    ],
+)
+def test_what_is_not_paired_is_refused_by_name(other, said):
+    for sides in itertools.permutations([[made("meat")], other]):
+        with pytest.raises(RequestError, match=said):
+            compare(*sides)
