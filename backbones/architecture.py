@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import timm
 from timm.data.config import resolve_model_data_config
-from timm.models import get_pretrained_cfg, model_entrypoint
+from timm.models import model_entrypoint
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -113,8 +113,8 @@ def _check_name(base: str) -> None:
             f"backbone {base!r} is neither a ViT nor a Swin as Carryover knows them (timm has it in "
             f"{_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))} or a timm ViT or Swin"
         )
-    if tag and get_pretrained_cfg(base, allow_unregistered=False) is None:
-        tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
+    tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
         raise unknown(f"tag of {architecture}", tag, tags)
 
 

@@ -119,12 +119,8 @@ class Backbone(nn.Module):
 
     @property
     def pristine(self) -> bool:
-        """Whether nothing was written, replaced or hooked since loading, as far as PyTorch itself counts."""
+        """Whether every module, parameter and buffer is as it was loaded (milliseconds, see `Snapshot`)."""
         return self._loaded is not None and self._loaded.matches(self.net)
-
-    def unchanged(self) -> bool:
-        """`pristine`, and the values too: sees writes through `.data`, which PyTorch does not count."""
-        return self.pristine and self._loaded is not None and self._loaded.checksum_matches(self.net)
 
     def sites(self) -> tuple[Site, ...]:
         """Every attention block in order, as it is now; its facts are those of the network as loaded."""
@@ -137,7 +133,7 @@ class Backbone(nn.Module):
 
     def copy(self) -> Backbone:
         """An own copy for a cell, in the state of this one; the store is shared."""
-        unchanged = self.unchanged()
+        pristine = self.pristine
         other = Backbone(
             copy.deepcopy(self.net),
             self.info,
@@ -149,7 +145,7 @@ class Backbone(nn.Module):
             self._sites,
         )
         other.training = self.training
-        if not unchanged:
+        if not pristine:
             other._loaded = None
         return other
 

@@ -36,7 +36,7 @@ def extract(
 
     They come from the backbone's store while it is as it was loaded, and are computed otherwise.
     """
-    cached = backbone.store is not None and backbone.unchanged()
+    cached = backbone.store is not None and backbone.pristine
     with (progress or Silent()).bar(kind, len(inputs), "images") as bar:
         parts = [
             _stored(backbone, chunk, kind, batch_size, bar)

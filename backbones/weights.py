@@ -93,7 +93,7 @@ def fetch_pretrained(hub_id: str) -> Path:
         return Path(hf_hub_download(hub_id, "model.safetensors"))
     # The client raises errors of four libraries (its own, httpx, requests, OS) when it is offline.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise DataError(
             f"the pretrained weights of {hub_id} cannot be fetched from the hub ({reason}); "
             "give weights=PATH (a local safetensors file) or weights=random"

@@ -1,0 +1,162 @@
+"""Weights come from safetensors only, fit exactly, and are named by their hash."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from backbones.backbone import describe, open_backbone
+from backbones.numerics import Numerics
+from backbones.weights import hash_weights
+from benchmarks.errors import DataError, RequestError
+
+NUMERICS = Numerics()
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """The tensors of a tiny ViT, moved a little."""
+    backbone = open_backbone("tiny_vit", numerics=NUMERICS)
+    return {name: tensor + 0.25 for name, tensor in backbone.net.state_dict().items()}
+
+
+def test_half_precision_is_loaded_as_float32_and_the_classifier_dropped(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    halves = {name: tensor.half() for name, tensor in state.items()}
+    save_file(
+        {**halves, "head.weight": torch.zeros(5, 32), "head.bias": torch.zeros(5)}, tmp_path / "w.safetensors"
+    )
+    backbone = open_backbone(f"tiny_vit?weights={tmp_path}/w.safetensors", numerics=NUMERICS)
+    loaded = backbone.net.state_dict()
+    assert loaded.keys() == halves.keys()
+    for name, tensor in loaded.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, halves[name].float())
+    assert backbone.identity.startswith("tiny_vit.local-")
+    assert backbone.pristine
+
+
+def test_a_swin_file_may_hold_what_swin_computes_itself(tmp_path: Path) -> None:
+    net = open_backbone("tiny_swin", numerics=NUMERICS).net
+    buffers = {name: tensor.clone() for name, tensor in net.named_buffers()}
+    assert buffers
+    tensors = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    save_file({**buffers, **tensors, "head.fc.bias": torch.zeros(5)}, tmp_path / "w.safetensors")
+    opened = open_backbone(f"tiny_swin?weights={tmp_path}/w.safetensors", numerics=NUMERICS)
+    assert opened.weights == hash_weights(net)
+
+
+def test_the_hash_sees_every_value_and_not_where_the_file_lies(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    hashes = []
+    for name, change in (("a", 0.0), ("b", 0.0), ("c", 1e-6)):
+        state["blocks.1.mlp.fc2.bias"] = state["blocks.1.mlp.fc2.bias"] + change
+        save_file(state, tmp_path / f"{name}.safetensors")
+        backbone = open_backbone(f"tiny_vit?weights={tmp_path}/{name}.safetensors", numerics=NUMERICS)
+        hashes.append((backbone.weights, backbone.identity))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def refused(name: str) -> str:
+    said = set()
+    for door in (describe, lambda name: open_backbone(name, numerics=NUMERICS)):
+        with pytest.raises(RequestError) as caught:
+            door(name)
+        said.add(str(caught.value))
+    assert len(said) == 1  # validation says before a run what opening would say
+    text = said.pop()
+    assert "\n" not in text
+    return text
+
+
+def test_a_missing_file_is_named() -> None:
+    assert "/nowhere/w.safetensors does not exist" in refused("tiny_vit?weights=/nowhere/w.safetensors")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read" in refused(f"tiny_vit?weights={tmp_path}")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "bin", "safetensors"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_under_any_name(tmp_path: Path, suffix: str, zipped: bool) -> None:
+    path = tmp_path / f"w.{suffix}"
+    if zipped:
+        torch.save({"a": torch.zeros(2)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"a": [0.0] * 100}))
+    said = refused(f"tiny_vit?weights={path}")
+    assert "is a pickle" in said
+    assert "can run any code" in said
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(state, path)
+    whole = path.read_bytes()
+    for length in (0, 4, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert "truncated" in refused(f"tiny_vit?weights={path}")
+
+
+def test_every_fault_of_the_keys_is_named_and_counted(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    for name in list(state):
+        if name.startswith("blocks.1."):
+            del state[name]
+    state["neck.weight"] = torch.zeros(2)
+    state["pos_embed"] = torch.zeros(1, 65, 32)
+    save_file(state, tmp_path / "w.safetensors")
+    said = refused(f"tiny_vit?weights={tmp_path}/w.safetensors")
+    assert "12 missing (blocks.1.norm1.weight, blocks.1.norm1.bias, blocks.1.attn.qkv.weight, ...)" in said
+    assert "1 unexpected (neck.weight)" in said
+    assert "1 of another shape (pos_embed (1, 65, 32) for (1, 17, 32))" in said
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    state["norm.bias"][3] = float("nan")
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(RequestError, match=r"not finite, in norm\.bias"):
+        open_backbone(f"tiny_vit?weights={tmp_path}/w.safetensors", numerics=NUMERICS)
+
+
+def test_pretrained_weights_come_as_safetensors_and_fit_the_size_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = timm.create_model("test_vit.r160_in1k")
+    save_file(plain.state_dict(), tmp_path / "model.safetensors")
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(tmp_path / "model.safetensors")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    backbone = open_backbone("test_vit.r160_in1k", numerics=NUMERICS)
+    assert asked == [("timm/test_vit.r160_in1k", "model.safetensors")]
+    assert backbone.identity == f"test_vit.r160_in1k-{backbone.weights[:12]}"
+    for name, tensor in backbone.net.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name])
+    smaller = open_backbone("test_vit.r160_in1k?img_size=64", numerics=NUMERICS)
+    assert smaller.info.input_size == (64, 64)
+    assert smaller.net.pos_embed.shape[1] < backbone.net.pos_embed.shape[1]
+    assert torch.equal(smaller.net.blocks[0].attn.qkv.weight, plain.blocks[0].attn.qkv.weight)
+
+
+def test_an_unreachable_hub_is_said_honestly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        open_backbone("test_vit.r160_in1k", numerics=NUMERICS)
+    assert "timm/test_vit.r160_in1k cannot be fetched from the hub" in str(caught.value)
+    assert "weights=PATH" in str(caught.value)
+    assert "weights=random" in str(caught.value)
+    assert describe("test_vit.r160_in1k").width == 64  # known without the hub
