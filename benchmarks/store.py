@@ -173,6 +173,8 @@ class Store:
             os.utime(path, (time.time(), time.time()))
         except FileNotFoundError:
             return False
+        except OSError:  # a cache that cannot be written can be read
+            return path.is_dir()
         return True
 
 

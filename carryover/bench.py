@@ -113,7 +113,9 @@ def run(request: Request) -> int:
                 _say(
                     request, f"{cell.cell}: {'resumed' if results.journal(cell.key).exists() else 'started'}"
                 )
-                known = run_cell(cell, results, progress, workers=request.workers)
+                known = run_cell(
+                    cell, results, progress, workers=request.workers, save_states=request.save_states
+                )
                 _say(request, f"{cell.cell}: {known.status}{_took(known)}")
             else:
                 _say(request, f"{cell.cell}: already recorded")

@@ -42,11 +42,16 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 class Journal:
-    """Reads and writes one journal folder; `interval` seconds lie between saves of a long stage."""
+    """Reads and writes one journal folder.
 
-    def __init__(self, folder: Path, interval: float = 20.0) -> None:
+    interval: seconds between saves of a long stage; states: where the method's state after every task
+    is kept for good, or None.
+    """
+
+    def __init__(self, folder: Path, interval: float = 20.0, states: Path | None = None) -> None:
         self.folder = folder
         self.interval = interval
+        self.states = states
         self._saved = time.monotonic()
 
     # For the protocol.
@@ -65,6 +70,8 @@ class Journal:
         """Keep `progress`, and with it the method's state where it has learnt another task."""
         if state is not None:
             self._write(f"state-{progress.learnt}.safetensors", state)
+            if self.states is not None:
+                write_atomic(self.states / f"state-{progress.learnt}.safetensors", serialise(state))
         write_atomic(self.folder / "progress.json", msgspec.json.encode(progress))
         self._saved = time.monotonic()
         if state is not None:

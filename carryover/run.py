@@ -32,15 +32,26 @@ from methods.base import Context, Method
 Now = Callable[[], datetime.datetime]
 
 
-def run_cell(ready: ReadyCell, results: Results, progress: Progress, *, workers: int = 2) -> Record:
+def run_cell(
+    ready: ReadyCell,
+    results: Results,
+    progress: Progress,
+    *,
+    workers: int = 2,
+    save_states: bool = False,
+) -> Record:
     """Run a cell, or take over what another process made of it meanwhile; the record is written.
 
-    A cell that raises is recorded as failed, with its traceback; Ctrl-C and RequestErrors of the
+    save_states: keep the method's state after every task in `states/<key>/`. A cell that raises is recorded as failed, with its traceback; Ctrl-C and RequestErrors of the
     results folder pass through, the journal stays.
     """
     with locked(results.lock(ready.key), waiting=progress.warn):
         made = finished(ready, results)
-        return made if made is not None else _run(ready, results, progress, workers)
+        if made is not None:
+            return made
+        states = results.root / "states" / ready.key if save_states else None
+        journal = Journal(results.journal(ready.key), states=states)
+        return _run(ready, results, journal, progress, workers)
 
 
 def finished(ready: ReadyCell, results: Results) -> Record | None:
@@ -58,10 +69,9 @@ def stale(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None
     return None
 
 
-def _run(ready: ReadyCell, results: Results, progress: Progress, workers: int) -> Record:
+def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progress, workers: int) -> Record:
     started = _now()
     warned = _Warnings(progress)
-    journal = Journal(results.journal(ready.key))
     with _peak_memory(ready.backbone.device) as peak:
         try:
             record, predictions = _learn(ready, journal, warned, workers, started, peak)
@@ -131,8 +141,6 @@ def _learn(ready, journal, progress, workers, started, peak):  # type: ignore[no
     notes = [*ready.stream.info.notes, *dict.fromkeys(progress.messages)]
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
-    for number, seen in enumerate(outcome.done.observations):
-        notes += [f"task {number}: {name} {value:.4g}" for name, value in seen.items()]
     record = _record(
         ready,
         "ok",
@@ -141,6 +149,7 @@ def _learn(ready, journal, progress, workers, started, peak):  # type: ignore[no
         metrics=continual_metrics(outcome.rows),
         cost=cost,
         fingerprints={task: exam.fingerprint(task) for task in exam.tasks},
+        observations=tuple(outcome.done.observations),
         notes=tuple(notes),
     )
     predictions = {}

@@ -46,6 +46,10 @@ class FolderRows:
     def _classes(self) -> dict[str, list[Path]]:
         classes = {folder.name: _images_below(folder) for folder in subfolders(self.path)}
         for name, files in classes.items():
+            if not name.isprintable():  # undecodable bytes among them, which no table could show
+                raise DataError(
+                    f"the class folder {name!r} in {self.path} has a name that cannot be shown; rename it"
+                )
             if not files:
                 raise DataError(
                     f"{self.path / name} holds no images ({', '.join(sorted(SUFFIXES))}); "

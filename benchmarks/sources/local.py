@@ -26,7 +26,7 @@ SPLITS = {
     "validation": "valid",
     "dev": "valid",
 }
-_SPLIT = re.compile(rf"(?:^|[/._-])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[/._-]|$)", re.I)
+_SPLIT = re.compile(rf"(?:^|[._-])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[._-])", re.I)
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet$")
 
 
@@ -52,8 +52,14 @@ class LocalSource:
         self.terms = terms
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
-        splits = self.splits()
-        tables = {name: open_table(rows, store, progress, size) for name, rows in splits.items()}
+        """See `Source.load`."""
+        try:
+            splits = self.splits()
+            tables = {name: open_table(rows, store, progress, size) for name, rows in splits.items()}
+        except PermissionError as error:
+            raise DataError(
+                f"{error.filename} cannot be read; give yourself the right to, or copy it"
+            ) from error
         if "test" in tables:
             train, test = tables["train"], tables["test"]
             rule = "official train and test" if self.official else "test as stored"
@@ -99,8 +105,9 @@ class LocalSource:
         places = set()
         for file in files:
             inside = file.relative_to(self.path)
-            match = _SPLIT.search(inside.as_posix())
-            splits.setdefault(SPLITS[match[1].lower()] if match else "train", []).append(file)
+            match = _SPLIT.search(inside.name)
+            words = [match[1]] if match else [part for part in inside.parent.parts if part.lower() in SPLITS]
+            splits.setdefault(SPLITS[words[0].lower()] if words else "train", []).append(file)
             places.add("/".join(part for part in inside.parent.parts if part.lower() not in SPLITS))
         if len(places) > 1:
             named = ", ".join(sorted(place or "." for place in places))

@@ -60,7 +60,8 @@ KNOWN = {
 
 def data_roots() -> tuple[Path, ...]:
     """The folders named by $CARRYOVER_DATA (several are parted as in PATH)."""
-    return tuple(Path(root) for root in os.environ.get("CARRYOVER_DATA", "").split(os.pathsep) if root)
+    roots = os.environ.get("CARRYOVER_DATA", "").split(os.pathsep)
+    return tuple(Path(root).expanduser() for root in roots if root)
 
 
 def source_names() -> dict[str, str]:

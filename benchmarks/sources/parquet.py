@@ -22,7 +22,7 @@ from benchmarks.images import Indices
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-BATCH = 256  # rows held in memory, encoded
+BATCH = 64  # rows held in memory, encoded
 
 
 @dataclass(frozen=True)

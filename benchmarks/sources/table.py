@@ -15,8 +15,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -32,9 +33,11 @@ from benchmarks.store import Store, write_atomic
 FORMAT = "table-1"
 PIECE_ROWS = 2000
 PIECE_BYTES = 64 * 2**20  # a piece is held in memory; large images come in pieces of fewer rows
-RUN = 50  # images per hand-over to a worker
+RUN = 16  # images per hand-over to a worker
 
-_FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_UNWRITABLE = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+)
 
 
 def stamp(paths: Iterable[Path]) -> str:
@@ -89,7 +92,7 @@ def open_table(
             shutil.rmtree(folder, ignore_errors=True)
             return _load(store.get("images", key, make))
     except OSError as error:
-        if error.errno not in _FULL_OR_READ_ONLY:
+        if error.errno not in _UNWRITABLE:
             raise
         raise RequestError(
             f"the cache in {store.root} cannot be written ({error.strerror}); make room there, "
@@ -136,15 +139,20 @@ def _make(rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int
         with ThreadPoolExecutor(workers) as pool:
             images = rows.images(done * step)
             for number in range(done, len(paths)):
-                batch = list(islice(images, min(step, count - number * step)))
-                out = np.empty((len(batch), *shape), dtype=np.uint8)
-                runs = range(0, len(batch), RUN)
-                futures = [pool.submit(put, batch[at : at + RUN], out[at : at + RUN]) for at in runs]
+                out = np.empty((min(step, count - number * step), *shape), dtype=np.uint8)
+                pending: deque[Future[int]] = deque()
                 try:
-                    for future in futures:  # in order, so that the first bad row is the one that is named
-                        bar.advance(future.result())
+                    for at in range(0, len(out), RUN):
+                        run = list(islice(images, min(RUN, len(out) - at)))
+                        pending.append(pool.submit(put, run, out[at : at + RUN]))
+                        # In order, so that the first bad row is the one that is named; few at a time, as
+                        # the encoded images of photographs are larger than what becomes of them.
+                        if len(pending) > 2 * workers:
+                            bar.advance(pending.popleft().result())
+                    while pending:
+                        bar.advance(pending.popleft().result())
                 finally:
-                    for future in futures:
+                    for future in pending:
                         future.cancel()
                 write_atomic(paths[number], out.tobytes())
     content = _assemble(paths, folder / "pixels.npy", (count, *shape))

@@ -142,6 +142,8 @@ def broken(case: str, root: Path) -> str:
             (folder / "train/cat/025.png").write_bytes(encode(draw(1, 5)[0]))
         if case == "folder test size":
             write_folder(folder / "test", draw(9, 5), thirds(9))
+        if case == "folder strange name":
+            (folder / "train/cat").rename(folder / "train" / os.fsdecode(b"caf\xe9"))
         if case == "folder dangling":
             (folder / "train/cat/zzz.png").symlink_to(root / "gone.png")
         return f"folder:{folder}"
@@ -203,6 +205,7 @@ def broken(case: str, root: Path) -> str:
         ("folder undecodable", ["train/cat/025.png", "decoded"]),
         ("folder sizes", ["train/cat/025.png", "5x5", "6x6", "?size="]),
         ("folder test size", ["5x5", "6x6", "?size="]),
+        ("folder strange name", [r"'caf\udce9'", "rename"]),
         ("folder dangling", ["train/cat/zzz.png", "restore or remove"]),
         ("truncated", ["train.parquet", "again"]),
         ("truncated inside", ["train.parquet"]),

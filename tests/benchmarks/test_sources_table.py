@@ -176,6 +176,12 @@ def test_a_full_disk_is_a_sentence(rows: Rows, tmp_path: Path, monkeypatch: pyte
         table.open_table(rows, Store(tmp_path / "cache"), Silent())
 
 
+def test_a_cache_that_is_no_folder_is_a_sentence(rows: Rows, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(RequestError, match=r"cache in .* cannot be written .* CARRYOVER_CACHE"):
+        table.open_table(rows, Store(tmp_path / "cache"), Silent())
+
+
 def test_size_squashes_both_sides(tmp_path: Path) -> None:
     for number, side in enumerate((4, 9, 12, 30)):
         image = Image.new("RGB", (side, 2 * side), (10 * number, 200, 3))
