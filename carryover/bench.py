@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import RequestError, unknown
-from benchmarks.naming import parse
+from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from carryover import plugins
@@ -162,7 +160,7 @@ def plan(request: Request) -> int:
 
 def status(root: Path | None) -> int:
     """Counts of records, the failures, the journals that can go on, and files that are no record."""
-    from carryover.render import render_failures
+    from carryover.render import failures_text
 
     results = Results.default(root)
     records, broken = results.all()
@@ -176,40 +174,19 @@ def status(root: Path | None) -> int:
     for journal in journals:
         print(f"  {journal.parent.name[:8]}")
     if failures(records):
-        print(render_failures(failures(records), *_screen()))
+        print(failures_text(failures(records)))
     _set_aside(broken)
     return OK
 
 
 def report(root: Path | None, stream: str | None, vary: str | None, form: str) -> int:
     """Tables of all records, one for each contract."""
-    from carryover.render import render, to_csv, to_json
-    from carryover.table import by_contract, table
+    from carryover.render import report_text
 
     results = Results.default(root)
-    records, broken = results.all()
-    chosen = [
-        r for r in current(records) if stream is None or stream in (r.cell.stream, parse(r.cell.stream)[0])
-    ]
-    if stream is not None and not chosen:
-        raise unknown(
-            "stream", stream, {r.cell.stream for r in current(records)}, "`carryover run` fills it."
-        )
-    tables = [table(group, vary=vary) for group in by_contract(chosen, vary)]
-    if form == "csv":
-        print(to_csv(tables), end="")
-    elif form == "json":
-        print(to_json(tables))
-    else:
-        width, color = _screen()
-        print("\n\n".join(render(made, form, width, color) for made in tables) or "there are no records yet")
-    _set_aside(broken)
+    print(report_text(results, stream=stream, vary=vary, form=form))
+    _set_aside(results.all()[1])
     return OK
-
-
-def _names_of(record: Record) -> tuple[str, str]:
-    """A recorded stream's name with and without parameters."""
-    return record.cell.stream, parse(record.cell.stream)[0]
 
 
 def compare(first: str, second: str, stream: str, backbone: str, metric: str, root: Path | None) -> int:
@@ -235,29 +212,18 @@ def compare(first: str, second: str, stream: str, backbone: str, metric: str, ro
 
 
 def _show(request: Request, records: Sequence[Record], results: Results) -> None:
-    from carryover.render import render, render_failures
-    from carryover.table import closing_tables
+    from carryover.render import closing_text
 
     everything, broken = results.all()
     references = [name for name, plugin in plugins.methods().items() if plugin.reference]
     fill: Callable[[str, Cell], str] = lambda method, cell: request.command(cell, method)  # noqa: E731
-    width, color = _screen()
-    for made in closing_tables(records, everything, reference_methods=references, fill=fill):
-        print("\n" + render(made, "terminal", width, color))
-    failed = [record for record in records if record.status != "ok"]
-    if failed:
-        print("\n" + render_failures(failed, width, color))
+    print("\n" + closing_text(records, everything, reference_methods=references, fill=fill))
     _set_aside(broken)
 
 
 def _set_aside(broken: Sequence[Broken]) -> None:
     for file in broken:
         print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)
-
-
-def _screen() -> tuple[int, bool]:
-    """Columns to fill, and whether to colour."""
-    return max(80, min(shutil.get_terminal_size((100, 24)).columns, 160)), sys.stdout.isatty()
 
 
 def _say(request: Request, message: str) -> None:

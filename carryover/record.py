@@ -152,7 +152,6 @@ class Record(Struct, frozen=True, kw_only=True):
     key_parts: dict[str, str] = {}
     code: Code = Code()
     env: Env
-    observations: tuple[dict[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     started: Moment
     ended: Moment

@@ -42,8 +42,9 @@ def run_cell(
 ) -> Record:
     """Run a cell, or take over what another process made of it meanwhile; the record is written.
 
-    save_states: keep the method's state after every task in `states/<key>/`. A cell that raises is recorded as failed, with its traceback; Ctrl-C and RequestErrors of the
-    results folder pass through, the journal stays.
+    save_states: keep the method's state after every task in `states/<key>/`. A cell that raises is
+    recorded as failed, with its traceback; Ctrl-C and RequestErrors of the results folder pass
+    through, the journal stays.
     """
     with locked(results.lock(ready.key), waiting=progress.warn):
         made = finished(ready, results)
@@ -149,7 +150,7 @@ def _learn(ready, journal, progress, workers, started, peak):  # type: ignore[no
         metrics=continual_metrics(outcome.rows),
         cost=cost,
         fingerprints={task: exam.fingerprint(task) for task in exam.tasks},
-        observations=tuple(outcome.done.observations),
+        observations=dict(enumerate(outcome.done.observations)),
         notes=tuple(notes),
     )
     predictions = {}
