@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal, TypeAlias
 
 from benchmarks.errors import unknown
 from carryover.contract import check_vary, differences
@@ -18,8 +17,7 @@ from carryover.results import Results, failures
 from carryover.table import Table, by_contract, closing_tables, table
 from carryover.terminal import drawn, drawn_failures
 
-Format: TypeAlias = Literal["terminal", "markdown", "csv", "json"]
-FORMATS: tuple[Format, ...] = ("terminal", "markdown", "csv", "json")
+FORMATS = ("terminal", "markdown", "csv", "json")
 PIPED = 100  # columns where the output is no terminal
 
 
@@ -50,7 +48,7 @@ def report_text(
     *,
     stream: str | None = None,
     vary: str | None = None,
-    form: Format = "terminal",
+    form: str = "terminal",
     stale: Callable[[Record], bool] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
@@ -89,7 +87,7 @@ def _told_apart(tables: Sequence[Table]) -> list[Table]:
     return told
 
 
-def _rendered(tables: Sequence[Table], failed: Sequence[Record], form: Format) -> str:
+def _rendered(tables: Sequence[Table], failed: Sequence[Record], form: str) -> str:
     if form == "csv":
         return as_csv(tables)
     if form == "json":
