@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from backbones import names
 from backbones.backbone import describe, open_backbone
 from backbones.names import backbone_names, parse
 from backbones.numerics import Numerics
@@ -218,3 +221,24 @@ def test_bad_names_are_refused_in_one_sentence(name: str, said: str) -> None:
             door(name)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_s_recipe_opens_under_its_name_and_is_listed_unimported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreign_backbone.py").write_text(
+        "from backbones.names import Recipe\n"
+        "WIDE = Recipe('wide', 'a wide one', 'vit', dict(img_size=16, patch_size=8, embed_dim=48, depth=1))\n"
+        "WRONG = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [
+        EntryPoint(name, f"foreign_backbone:{name.upper()}", "carryover.backbones")
+        for name in ("wide", "wrong")
+    ]
+    monkeypatch.setattr(names, "entry_points", lambda group: points if group == "carryover.backbones" else [])
+    assert backbone_names()["wide"] == "plugin foreign_backbone:WIDE"
+    assert "foreign_backbone" not in sys.modules
+    assert open_backbone("wide", numerics=NUMERICS).info.width == 48
+    with pytest.raises(RequestError, match="is a int, not a Recipe"):
+        describe("wrong")
