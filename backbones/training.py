@@ -201,8 +201,8 @@ def _resume(
             parameter.copy_(saved[f"parameter.{number}"])
     for key, value in saved.items():
         if key.startswith("optimizer."):
-            _, number, name = key.split(".", 2)
-            parameter = parameters[int(number)]
+            _, position, name = key.split(".", 2)
+            parameter = parameters[int(position)]
             # Adam's step counter lives on the CPU unless the optimiser is fused.
             optimizer.state[parameter][name] = value.to(parameter.device)
     return int(saved["epoch"])

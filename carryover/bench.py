@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from carryover import plugins
-from carryover.cell import Conditions, ReadyCell, Workshop
+from carryover.cell import Conditions, ReadyCell, Workshop, is_stale
 from carryover.cli import FAILED, INTERRUPTED, OK
 from carryover.progress import shown
 from carryover.record import Cell, Option, Record
 from carryover.results import Broken, Results, current, failures
-from carryover.run import finished, run_cell, skipped, stale
+from carryover.run import ended, finished, outdated, run_cell
+from carryover.workers import run_apart
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class Request:
             )
         ]
 
-    def command(self, cell: Cell | None = None, method: str | None = None) -> str:
+    def words(self, cell: Cell | None = None, method: str | None = None) -> list[str]:
         """The command line that asks for this request, for one of its cells, or for another method there."""
-        words = ["carryover", "run", "--method", method or (cell.method if cell else ",".join(self.methods))]
+        words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
         words += ["--stream", cell.stream if cell else ",".join(self.streams)]
         words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
         words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
@@ -86,7 +87,8 @@ class Request:
         words += [word for name, value in given if value is not None for word in (name, str(value))]
         words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
         words += [] if self.reuse else ["--no-reuse"]
-        return shlex.join(words)
+        words += ["--save-states"] if self.save_states else []
+        return words
 
 
 def run(request: Request) -> int:
@@ -100,29 +102,60 @@ def run(request: Request) -> int:
         # Nothing would be run: that is a wrong request, not a matrix with gaps.
         raise RequestError(_refusals(refused))
     _say(request, f"computing on {ready[0].conditions.numerics.describe()}")
-    records = [skipped(cell) for cell in refused]
+    records = [ended(cell, "skipped", cell.refusal or "") for cell in refused]
+    for cell in refused:
+        _say(request, f"{cell.cell}: skipped, {cell.refusal}")
+    wanted = [cell for cell in ready if not cell.refusal]
     try:
-        for cell in ready:
-            if cell.refusal:
-                _say(request, f"{cell.cell}: skipped, {cell.refusal}")
-                continue
-            known = finished(cell, results)
-            if known is None:
-                _say(
-                    request, f"{cell.cell}: {'resumed' if results.journal(cell.key).exists() else 'started'}"
-                )
-                known = run_cell(
-                    cell, results, progress, workers=request.workers, save_states=request.save_states
-                )
-                _say(request, f"{cell.cell}: {known.status}{_took(known)}")
-            else:
-                _say(request, f"{cell.cell}: already recorded")
-            records.append(known)
+        records += (
+            _apart(request, wanted, results) if _in_processes(request) else _here(request, wanted, results)
+        )
     except KeyboardInterrupt:
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {request.command()}", file=sys.stderr)
+        command = _command(request.words())
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {command}", file=sys.stderr)
         return INTERRUPTED
-    _show(request, records, results)
+    _show(request, wanted, records, results)
     return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
+
+
+def _in_processes(request: Request) -> bool:
+    return request.jobs > 1 or request.timeout is not None
+
+
+def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
+    """Run the cells one after another in this process."""
+    progress, records = shown(request.quiet), []
+    for cell in cells:
+        record = finished(cell, results)
+        if record is None:
+            begun = "resumed" if results.journal(cell.key).exists() else "started"
+            _say(request, f"{cell.cell}: {begun}")
+            record = run_cell(
+                cell, results, progress, workers=request.workers, save_states=request.save_states
+            )
+            _say(request, f"{cell.cell}: {record.status}{_took(record)}")
+        else:
+            _say(request, f"{cell.cell}: already recorded")
+        records.append(record)
+    return records
+
+
+def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
+    """Run the cells in processes of their own, `jobs` at a time."""
+    known = {cell.key: record for cell in cells if (record := finished(cell, results)) is not None}
+    for cell in cells:
+        if cell.key in known:
+            _say(request, f"{cell.cell}: already recorded")
+    made = run_apart(
+        [cell for cell in cells if cell.key not in known],
+        lambda cell: [*request.words(cell.cell), "--workers", str(request.workers)],
+        results,
+        shown(request.quiet),
+        jobs=request.jobs,
+        timeout=request.timeout,
+        report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
+    )
+    return [*known.values(), *made]
 
 
 def _ready(request: Request, place: Place) -> list[ReadyCell]:
@@ -150,7 +183,7 @@ def plan(request: Request) -> int:
         total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
         lasts = f"about {_duration(seconds)}" if seconds is not None else "time not known yet"
         state = "to resume" if results.journal(cell.key).exists() else "to run"
-        old = stale(cell, results)
+        old = outdated(cell, results)
         why = f"; a record is there but stale ({', '.join(old[1]) or 'an older key'} changed)" if old else ""
         print(f"{cell.cell}: {state}, {lasts}{why}")
     beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
@@ -184,7 +217,7 @@ def report(root: Path | None, stream: str | None, vary: str | None, form: str) -
     from carryover.render import report_text
 
     results = Results.default(root)
-    print(report_text(results, stream=stream, vary=vary, form=form))
+    print(report_text(results, stream=stream, vary=vary, form=form, stale=is_stale))
     _set_aside(results.all()[1])
     return OK
 
@@ -207,18 +240,32 @@ def compare(first: str, second: str, stream: str, backbone: str, metric: str, ro
                 f"there is no record of {name} on {stream} with {backbone}; {shlex.join(words)} makes one"
             )
         sides.append(chosen)
-    print(compared(*sides, metric=metric))
+    print(compared(sides[0], sides[1], metric))
     return OK
 
 
-def _show(request: Request, records: Sequence[Record], results: Results) -> None:
+def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record], results: Results) -> None:
     from carryover.render import closing_text
 
     everything, broken = results.all()
+    where = {(cell.cell.stream, cell.cell.backbone): cell for cell in ready}
+
+    def fill(method: str, cell: Cell) -> str:
+        """The command that makes a missing reference row; none where that method cannot run."""
+        there = where[cell.stream, cell.backbone]
+        found = plugins.method_class(method)[1]
+        if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:
+            return ""
+        return _command(request.words(cell, method))
+
     references = [name for name, plugin in plugins.methods().items() if plugin.reference]
-    fill: Callable[[str, Cell], str] = lambda method, cell: request.command(cell, method)  # noqa: E731
-    print("\n" + closing_text(records, everything, reference_methods=references, fill=fill))
+    text = closing_text(records, everything, stale=is_stale, reference_methods=references, fill=fill)
+    print("\n" + text)
     _set_aside(broken)
+
+
+def _command(words: Sequence[str]) -> str:
+    return shlex.join(["carryover", *words])
 
 
 def _set_aside(broken: Sequence[Broken]) -> None:

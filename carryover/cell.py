@@ -20,11 +20,11 @@ from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
 from benchmarks.stream import Place, Stream
-from carryover.code import ROOMS, reach
+from carryover.code import ROOMS, Reach, reach
 from carryover.contract import Contract, contract_of
-from carryover.plugins import Plugin, method_class, stream_class
+from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
 from carryover.protocols import continual
-from carryover.record import SCHEMA, Cell, Option
+from carryover.record import SCHEMA, Cell, Option, Record
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -61,10 +61,7 @@ class ReadyCell:
     def key_parts(self) -> dict[str, str]:
         """Named hashes of all that enters the key; a stale record says which of them changed."""
         info = self.stream.info
-        protocol = PROTOCOLS[info.protocol].__name__
-        roots = [self.plugins["method"].module, self.plugins["stream"].module, "backbones.backbone", protocol]
-        own = {*ROOMS, *(plugin.package for plugin in self.plugins.values())}
-        code = reach(roots, own)
+        code = code_of(self.plugins["method"], self.plugins["stream"], info.protocol)
         numerics, backbone = self.conditions.numerics, self.backbone
         parts: dict[str, object] = {
             "schema": SCHEMA.partition(".")[0],
@@ -100,6 +97,22 @@ class ReadyCell:
             backbone=f"{backbone.identity}, pooling {backbone.info.pooling}, {preprocessing.normalisation}",
             selection="manual" if self.cell.options else "default",
         )
+
+
+def code_of(method: Plugin, stream: Plugin, protocol: str) -> Reach:
+    """The code that a cell of these plugins reaches."""
+    roots = [method.module, stream.module, "backbones.backbone", PROTOCOLS[protocol].__name__]
+    return reach(roots, {*ROOMS, method.package, stream.package})
+
+
+def is_stale(record: Record) -> bool:
+    """Whether the code that made `record` has changed since; True where its plugins are gone."""
+    try:
+        method, stream = methods()[record.cell.method], stream_plugin(parse(record.cell.stream)[0])
+    except (KeyError, RequestError):
+        return True
+    protocol = record.contract.get("protocol", "continual").partition(" ")[0]
+    return record.key_parts.get("code") != _sha256(code_of(method, stream, protocol).modules)
 
 
 class Workshop:

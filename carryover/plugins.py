@@ -75,17 +75,24 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     return plugin, found
 
 
-def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
-    """The plugin and the class of a stream, by its name without parameters."""
+def stream_plugin(name: str) -> Plugin:
+    """The plugin behind a stream's name without parameters, also where its class takes any `split:SOURCE`."""
     from benchmarks.stream import Stream
 
     known = streams()
-    for plugin in known.values():
-        if plugin.origin == OURS and name not in known:
+    for plugin in known.values() if name not in known else ():
+        if plugin.origin == OURS:
             found = _load("stream", plugin)
             if isinstance(found, type) and issubclass(found, Stream) and found.accepts(name):
-                return plugin, found
-    plugin = _known("stream", name, known, "split:SOURCE makes one of any source.")
+                return plugin
+    return _known("stream", name, known, "split:SOURCE makes one of any source.")
+
+
+def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
+    """The plugin and the class of a stream, by its name without parameters; errors as for a method."""
+    from benchmarks.stream import Stream
+
+    plugin = stream_plugin(name)
     found = _load("stream", plugin)
     if not (isinstance(found, type) and issubclass(found, Stream)):
         raise RequestError(f"stream {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Stream")

@@ -70,7 +70,9 @@ class _RichBar:
         self._live.update(self._task, advance=amount)
         speed = self._live.tasks[self._live.task_ids.index(self._task)].speed
         rate = f"{speed:.1f} {self._unit}/s" if speed and self._unit else ""
-        self._live.update(self._task, rate=rate, **({"note": note} if note else {}))
+        self._live.update(self._task, rate=rate)
+        if note:
+            self._live.update(self._task, note=note)
 
 
 class Lines:

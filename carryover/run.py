@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.errors import RequestError
-from benchmarks.images import Pixels
+from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Bar, Progress
 from benchmarks.seeds import Seeds
 from benchmarks.store import locked
@@ -61,7 +61,7 @@ def finished(ready: ReadyCell, results: Results) -> Record | None:
     return next(found, None)
 
 
-def stale(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None:
+def outdated(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None:
     """The newest ok record of this cell under another key, and the key parts that changed since."""
     for record in results.find(ready.cell):
         if record.status == "ok" and record.key != ready.key:
@@ -73,6 +73,8 @@ def stale(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None
 def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progress, workers: int) -> Record:
     started = _now()
     warned = _Warnings(progress)
+    record: Record
+    predictions: dict[tuple[int, int], Indices] | None
     with _peak_memory(ready.backbone.device) as peak:
         try:
             record, predictions = _learn(ready, journal, warned, workers, started, peak)
@@ -111,7 +113,14 @@ def make_method(
     return ready.method(ready.config, ready.backbone.copy(), context)
 
 
-def _learn(ready, journal, progress, workers, started, peak):  # type: ignore[no-untyped-def]
+def _learn(
+    ready: ReadyCell,
+    journal: Journal,
+    progress: _Warnings,
+    workers: int,
+    started: datetime.datetime,
+    peak: Callable[[], float],
+) -> tuple[Record, dict[tuple[int, int], Indices]]:
     tables: dict[str, Pixels] = {}
     method = make_method(ready, tables, journal, progress, workers)
     tasks, exam = ready.stream.open(ready.cell.seed)
@@ -165,9 +174,9 @@ def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> 
     return _record(ready, "failed", started, reason=reason, traceback=traceback.format_exc())
 
 
-def skipped(ready: ReadyCell) -> Record:
-    """The record of a pair that the method does not support; it is shown, not written."""
-    return _record(ready, "skipped", _now(), reason=ready.refusal or "")
+def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
+    """The record of a cell that came to no result: skipped, stopped, or its process died."""
+    return _record(ready, status, _now(), reason=reason)
 
 
 def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: object) -> Record:
@@ -207,8 +216,10 @@ class _Warnings:
         self._progress = progress
         self.messages: list[str] = []
 
-    def bar(self, title: str, total: int, unit: str = "") -> contextlib.AbstractContextManager[Bar]:
-        return self._progress.bar(title, total, unit)
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int, unit: str = "") -> Iterator[Bar]:
+        with self._progress.bar(title, total, unit) as bar:
+            yield bar
 
     def warn(self, message: str) -> None:
         self.messages.append(message)

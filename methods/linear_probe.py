@@ -98,7 +98,7 @@ class LinearProbe(Method):
         from sklearn.linear_model import LogisticRegression
 
         solution = LogisticRegression(C=self.config.C, max_iter=1000).fit(features, labels)
-        head = self.heads.linears[next(iter(self.heads.trained_on([task.id])))]
+        head = self.heads.linear(next(iter(self.heads.trained_on([task.id]))))
         weight, bias = solution.coef_, solution.intercept_
         if len(solution.classes_) == 2:  # scikit-learn keeps one row for two classes
             weight, bias = np.stack([-weight[0], weight[0]]) / 2, np.array([-bias[0], bias[0]]) / 2

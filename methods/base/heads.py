@@ -43,6 +43,12 @@ class Heads(nn.Module):
             linear.bias.zero_()
         self.linears[key] = linear.to(device)
 
+    def linear(self, key: str) -> nn.Linear:
+        """One of the linears, typed."""
+        found = self.linears[key]
+        assert isinstance(found, nn.Linear)
+        return found
+
     def forward(self, features: Tensor, task_id: int | None) -> Tensor:
         """Logits (B, columns) of features (B, width)."""
         if self.info.scenario == "class":
@@ -76,9 +82,9 @@ class Heads(nn.Module):
         if self.info.scenario != "class":
             return targets[:, 1]
         starts, width = torch.zeros(self.info.tasks, dtype=torch.int64), 0
-        for key, linear in self.linears.items():
+        for key in self.linears:
             starts[int(key)] = width
-            width += linear.out_features
+            width += self.linear(key).out_features
         return targets[:, 1] + starts.to(targets.device)[targets[:, 0]]
 
     def state_of(self, task_id: int | None) -> dict[str, Tensor]:

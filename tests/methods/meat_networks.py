@@ -15,6 +15,8 @@ from methods.meat.masks import BinaryMask
 
 BLOCKS = 4
 
+torch.set_num_threads(1)  # networks this small only wait for each other
+
 
 def vit(**arguments) -> VisionTransformer:
     """32 px, patch 8: 16 patch tokens and CLS, width 32, four blocks; layers that matter drawn large."""
@@ -48,7 +50,7 @@ def images(net: nn.Module, count: int = 3) -> torch.Tensor:
 
 
 def masked(net: nn.Module, ffn: str = "elementwise", self_loop: bool = False) -> nn.Module:
-    """A masked copy of `net`, frozen, with all logits at 8; `noise`, `attentions` and `ffns` are attributes."""
+    """A masked copy of `net`, frozen, all logits at 8; it gets attributes `noise`, `attentions`, `ffns`."""
     net = copy.deepcopy(net).requires_grad_(False)
     net.noise = torch.Generator().manual_seed(1)
     net.attentions, net.ffns = [], []

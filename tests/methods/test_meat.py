@@ -52,7 +52,7 @@ def task_of(number: int) -> Task:
 
 
 def backbone_of(name: str) -> Backbone:
-    return open_backbone(name, numerics=Numerics("cpu", "float32", torch.get_num_threads()))
+    return open_backbone(name, numerics=Numerics("cpu", "float32", threads=1))
 
 
 def meat(name: str = "tiny_vit", progress: Silent | None = None, **options) -> MEAT:

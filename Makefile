@@ -1,0 +1,84 @@
+# Carryover. `make help` lists what there is; every target builds .venv from requirements.lock if it is missing or older.
+
+PYTHON   ?= python3
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+
+METHOD   ?= meat
+STREAM   ?= split-digits
+BACKBONE ?= small_vit
+SEEDS    ?= 0
+JOBS     ?= 1
+OPTIONS  ?=
+
+CELLS = --method '$(METHOD)' --stream '$(STREAM)' --backbone '$(BACKBONE)' --seed '$(SEEDS)' \
+        $(foreach option,$(OPTIONS),-o '$(option)')
+
+.DEFAULT_GOAL := help
+.PHONY: help bench plan report status ls test test-all lint format perf lock clean
+
+help: ## This list
+	@echo 'Carryover: what a vision model carries over from one task to the next.'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo
+	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= OPTIONS="lr=0.1 epochs=3" choose what is run;'
+	@echo "  now: $(METHOD) on $(STREAM) with $(BACKBONE), seed $(SEEDS)."
+
+bench: $(READY) ## Run METHOD on STREAM with BACKBONE, show the table
+	@$(BIN)/carryover run $(CELLS) --jobs '$(JOBS)'
+
+plan: $(READY) ## What `make bench` would do, and how long it takes
+	@$(BIN)/carryover plan $(CELLS)
+
+report: $(READY) ## Tables of everything recorded
+	@$(BIN)/carryover report
+
+status: $(READY) ## What is recorded, failed or interrupted
+	@$(BIN)/carryover status
+
+ls: $(READY) ## Methods, streams and backbones
+	@$(BIN)/carryover ls
+
+test: $(READY) ## The tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY) ## All tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy, and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+perf: $(READY) ## Measure what is promised about speed
+	$(BIN)/python tests/perf
+
+lock: ## Pin every dependency again (needs uv)
+	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements.lock
+
+clean: ## Remove the environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo 'Carryover needs Python 3.11 or newer; set PYTHON=...' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Carryover needs Python 3.11 or newer, and $(PYTHON) is older; set PYTHON=..." >&2; exit 2; }
+	@echo 'Setting up $(VENV) from requirements.lock (once; several gigabytes with PyTorch)'
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.lock && \
+	  VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --editable .; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	fi
+	@touch $(READY)
