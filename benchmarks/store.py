@@ -36,8 +36,10 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk shows where only a descriptor is known
         raise
     sync_folder(path.parent)
 
@@ -85,9 +87,13 @@ class Entry:
 class Store:
     """Entries under `root`, the least recently used of which go when `limit` bytes are exceeded."""
 
-    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self, root: Path, limit: int = DEFAULT_LIMIT, waiting: Callable[[str], None] | None = None
+    ) -> None:
+        """waiting: is told when an entry that another process is making is waited for."""
         self.root = root
         self.limit = limit
+        self.waiting = waiting
 
     @classmethod
     def default(cls) -> Store:
@@ -110,7 +116,7 @@ class Store:
         final = self.root / kind / key
         if self._touch(final):
             return final
-        with locked(self.root / kind / f"{key}.lock"):
+        with locked(self.root / kind / f"{key}.lock", self.waiting):
             if self._touch(final):
                 return final
             partial = self.root / kind / f"{key}.partial"
