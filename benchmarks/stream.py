@@ -72,8 +72,9 @@ class StreamInfo:
     @property
     def identity(self) -> str:
         """Hash of all that shapes the stream, names and paths left out; draws are seeded by it."""
-        parts = (self.protocol, self.scenario, self.classes, self.class_names, self.order, self.data)
-        return hashlib.sha256(repr((*parts, self.rule, self.image_size, self.sizes)).encode()).hexdigest()
+        order = (self.protocol, self.scenario, self.classes, self.class_names, self.order)
+        images = (self.data, self.rule, self.image_size, self.sizes, self.mirror)
+        return hashlib.sha256(repr((*order, *images)).encode()).hexdigest()
 
 
 class Exam:
