@@ -1,0 +1,55 @@
+"""What every test stands on: one thread, and stores of its own that are never the user's."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported here or in a subprocess
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Set when the tests are collected, so that nothing that runs earlier than a fixture sees the user's.
+_STORES = tempfile.TemporaryDirectory(prefix="carryover-tests-")
+os.environ["CARRYOVER_RESULTS"] = f"{_STORES.name}/results"
+os.environ["CARRYOVER_CACHE"] = f"{_STORES.name}/cache"
+
+CLASSES = ("ash", "birch", "cedar", "dogwood", "elm", "fir")
+TRAIN, TEST = 12, 5  # images of each class
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bits differ between thread counts, and other work runs on this machine."""
+    if torch := sys.modules.get("torch"):  # whoever needs it has imported it by now
+        torch.set_num_threads(1)
+    yield
+    _STORES.cleanup()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 6 classes that can be told apart, with 12 training and 5 test images of 32x32 each."""
+    root = tmp_path_factory.mktemp("pictures")
+    draw_pictures(root)
+    return root
+
+
+def draw_pictures(root: Path) -> None:
+    """Each class has a colour and a place of its own, under noise; the same bytes each time."""
+    rng = np.random.default_rng(7)
+    for label, name in enumerate(CLASSES):
+        for split, count in (("train", TRAIN), ("test", TEST)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = rng.integers(0, 90, (32, 32, 3))
+                row, column = divmod(label, 3)
+                image[16 * row : 16 * row + 16, 10 * column : 10 * column + 10, label % 3] += 150
+                Image.fromarray(image.astype(np.uint8)).save(folder / f"{number:02}.png")
