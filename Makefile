@@ -74,7 +74,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo 'Setting up $(VENV) from requirements.lock (once; several gigabytes with PyTorch)'
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.lock && \
+	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock && \
 	  VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --editable .; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \

@@ -138,31 +138,25 @@ def _wanted(key: str, default: object) -> str:
     """In words, what an argument must be."""
     if key in ("img_size", "patch_size", "window_size"):
         return "a whole number above 0, or two (height,width)"
-    if key == "init_values":
-        return "a number"
     if key == "fc_norm" or isinstance(default, bool):
         return "true or false"
-    if key == "head_dim" or (isinstance(default, int)):
-        return "a whole number"
-    if isinstance(default, float):
+    if key == "head_dim" or isinstance(default, int):
+        return "a whole number" if default == 0 else "a whole number above 0"
+    if key == "init_values" or isinstance(default, float):
         return "a number"
     return "whole numbers joined by commas" if isinstance(default, tuple) else "a word"
 
 
 def _fits(value: Value, wanted: str) -> bool:
-    plain = isinstance(value, int) and not isinstance(value, bool)
-    if wanted.startswith("a whole number above 0"):
-        parts = value if isinstance(value, tuple) else (value,)
-        return (plain or (isinstance(value, tuple) and len(value) == 2)) and all(
-            int(part) > 0 for part in parts
-        )
-    return {
-        "true or false": isinstance(value, bool),
-        "a whole number": plain and int(str(value)) >= 0 if plain else False,
-        "a number": plain or isinstance(value, float),
-        "whole numbers joined by commas": isinstance(value, tuple),
-        "a word": isinstance(value, str),
-    }[wanted]
+    if isinstance(value, bool):
+        return wanted == "true or false"
+    if isinstance(value, int):
+        least = 1 if "above 0" in wanted else 0
+        return wanted == "a number" or (wanted.startswith("a whole number") and value >= least)
+    if isinstance(value, tuple):
+        sides = len(value) == 2 and wanted.endswith("(height,width)")
+        return min(value) > 0 and (sides or wanted.startswith("whole numbers"))
+    return wanted == ("a number" if isinstance(value, float) else "a word")
 
 
 def _text(value: Value) -> str:

@@ -53,6 +53,8 @@ def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> 
     parts = {
         "weights": backbone.weights,
         "architecture": backbone.identity,
+        # Neither weights nor a recipe's name tell heads, windows and shifts.
+        "sites": [[site.name, site.grid, site.heads, site.window, site.shift] for site in backbone.sites()],
         "pooling": backbone.info.pooling,
         "preprocessing": backbone.preprocessing.describe(),
         "dtype": numerics.dtype,

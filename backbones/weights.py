@@ -138,10 +138,17 @@ def _pretrained(spec: Spec, hub_id: str, tag: str) -> nn.Module:
     # own download falls back to a pickle.
     overlay = {"file": str(fetch_pretrained(hub_id)), "custom_load": False}
     create: Callable[..., nn.Module] = timm.create_model
-    with torch.random.fork_rng(devices=[]):
-        return create(
-            spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
-        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return create(
+                spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
+            )
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().replace("\n", " ")[:300]
+        raise DataError(
+            f"the pretrained weights {tag} do not fit {spec.canonical!r} ({reason}); leave out arguments "
+            "that change the network, give weights=random, or remove a damaged file from the hub's cache"
+        ) from error
 
 
 def _hub(base: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -51,7 +51,10 @@ def typed(owner: str, kind: str, options: type[T], values: Mapping[str, object])
     for key in values:
         if key not in valid:
             raise unknown(f"{kind} of {owner}", key, valid)
-    converted = {key: None if value in ("none", "null") else value for key, value in values.items()}
+    hints = get_type_hints(options)
+    # "none" is also a word of its own: `ffn=none`, `augment=none`.
+    empty = {key for key, value in values.items() if value in ("none", "null") and _optional(hints[key])}
+    converted = {key: None if key in empty else value for key, value in values.items()}
     try:
         return msgspec.convert(converted, options, strict=False)
     except msgspec.ValidationError as error:
@@ -61,3 +64,7 @@ def typed(owner: str, kind: str, options: type[T], values: Mapping[str, object])
         raise RequestError(f"{owner}: the {kind} {key}={values.get(key)!s} does not fit: {said}") from None
     except (ValueError, TypeError) as error:
         raise RequestError(f"{owner}: {error}") from None
+
+
+def _optional(hint: object) -> bool:
+    return type(None) in get_args(hint)

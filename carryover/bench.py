@@ -1,4 +1,4 @@
-"""What the commands do: a request becomes cells, all of them checked, then run, then shown.
+"""A request becomes cells, all of them checked, then run, then shown.
 
 Nothing is spent before every cell of the request is known to be possible. A cell that fails takes no
 other with it.
@@ -6,89 +6,24 @@ other with it.
 
 from __future__ import annotations
 
-import itertools
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from benchmarks.errors import RequestError
+from benchmarks.progress import Progress
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from carryover import plugins
 from carryover.cell import Conditions, ReadyCell, Workshop, is_stale
 from carryover.cli import FAILED, INTERRUPTED, OK
+from carryover.columns import duration
 from carryover.progress import shown
-from carryover.record import Cell, Option, Record
-from carryover.results import Broken, Results, current, failures
+from carryover.record import Cell, Record
+from carryover.request import Request, command
+from carryover.results import Results
 from carryover.run import ended, finished, outdated, run_cell
+from carryover.show import set_aside
 from carryover.workers import run_apart
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was typed: a matrix of cells, and how to run it."""
-
-    methods: tuple[str, ...]
-    streams: tuple[str, ...]
-    backbones: tuple[str, ...]
-    seeds: tuple[int, ...]
-    options: Mapping[str, Option]
-    results: Path | None = None
-    device: str | None = None
-    threads: int | None = None
-    eval_batch: int = 256
-    reuse: bool = True
-    jobs: int = 1
-    workers: int = 2
-    timeout: float | None = None
-    save_states: bool = False
-    quiet: bool = False
-
-    @classmethod
-    def typed(cls, asked: Mapping[str, Any]) -> Request:
-        """From the command line's values; RequestError for a seed or an option that is none."""
-        return cls(
-            methods=_names("method", asked["method"]),
-            streams=_names("stream", asked["stream"]),
-            backbones=_names("backbone", asked["backbone"]),
-            seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
-            options=dict(_option(text) for text in asked["options"]),
-            reuse=not asked["no_reuse"],
-            **{
-                name: asked[name]
-                for name in ("results", "device", "threads", "eval_batch", "jobs", "workers", "timeout")
-                if name in asked
-            },
-            save_states=asked.get("save_states", False),
-            quiet=asked.get("quiet", False),
-        )
-
-    def cells(self) -> list[Cell]:
-        """The matrix, methods outermost."""
-        return [
-            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(self.options))
-            for method, stream, backbone, seed in itertools.product(
-                self.methods, self.streams, self.backbones, self.seeds
-            )
-        ]
-
-    def words(self, cell: Cell | None = None, method: str | None = None) -> list[str]:
-        """The command line that asks for this request, for one of its cells, or for another method there."""
-        words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
-        words += ["--stream", cell.stream if cell else ",".join(self.streams)]
-        words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
-        words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
-        for name, value in self.options.items() if method is None else ():
-            words += ["-o", f"{name}={value}"]
-        given = [("--results", self.results), ("--device", self.device), ("--threads", self.threads)]
-        words += [word for name, value in given if value is not None for word in (name, str(value))]
-        words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
-        words += [] if self.reuse else ["--no-reuse"]
-        words += ["--save-states"] if self.save_states else []
-        return words
 
 
 def run(request: Request) -> int:
@@ -96,7 +31,7 @@ def run(request: Request) -> int:
     results = Results.default(request.results)
     results.check_writable()
     progress = shown(request.quiet)
-    ready = _ready(request, Place(Store.default(), progress, request.workers))
+    ready = _ready(request, _place(request, progress))
     refused = [cell for cell in ready if cell.refusal]
     if len(ready) == len(refused):
         # Nothing would be run: that is a wrong request, not a matrix with gaps.
@@ -111,8 +46,8 @@ def run(request: Request) -> int:
             _apart(request, wanted, results) if _in_processes(request) else _here(request, wanted, results)
         )
     except KeyboardInterrupt:
-        command = _command(request.words())
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {command}", file=sys.stderr)
+        again = command(request.words())
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
     _show(request, wanted, records, results)
     return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
@@ -158,6 +93,12 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
     return [*known.values(), *made]
 
 
+def _place(request: Request, progress: Progress) -> Place:
+    store = Store.default()
+    store.waiting = progress.warn
+    return Place(store, progress, request.workers)
+
+
 def _ready(request: Request, place: Place) -> list[ReadyCell]:
     from backbones.numerics import choose
 
@@ -169,7 +110,7 @@ def _ready(request: Request, place: Place) -> list[ReadyCell]:
 def plan(request: Request) -> int:
     """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
     results = Results.default(request.results)
-    ready = _ready(request, Place(Store.default(), shown(), request.workers))
+    ready = _ready(request, _place(request, shown()))
     everything, _ = results.all()
     total, unknown_times = 0.0, 0
     for cell in ready:
@@ -181,66 +122,13 @@ def plan(request: Request) -> int:
             continue
         seconds = _estimate(cell, everything)
         total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
-        lasts = f"about {_duration(seconds)}" if seconds is not None else "time not known yet"
+        lasts = f"about {duration(seconds)}" if seconds is not None else "time not known yet"
         state = "to resume" if results.journal(cell.key).exists() else "to run"
         old = outdated(cell, results)
         why = f"; a record is there but stale ({', '.join(old[1]) or 'an older key'} changed)" if old else ""
         print(f"{cell.cell}: {state}, {lasts}{why}")
     beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
-    print(f"in all about {_duration(total)} of work on one worker{beyond}")
-    return OK
-
-
-def status(root: Path | None) -> int:
-    """Counts of records, the failures, the journals that can go on, and files that are no record."""
-    from carryover.render import failures_text
-
-    results = Results.default(root)
-    records, broken = results.all()
-    ok = sum(record.status == "ok" for record in records)
-    print(f"{results.root}: {ok} records, {len(failures(records))} failures")
-    journals = sorted((results.root / "journal").glob("*/progress.json"))
-    if journals:
-        print(
-            f"{len(journals)} interrupted runs keep a journal; the command that started one goes on with it"
-        )
-    for journal in journals:
-        print(f"  {journal.parent.name[:8]}")
-    if failures(records):
-        print(failures_text(failures(records)))
-    _set_aside(broken)
-    return OK
-
-
-def report(root: Path | None, stream: str | None, vary: str | None, form: str) -> int:
-    """Tables of all records, one for each contract."""
-    from carryover.render import report_text
-
-    results = Results.default(root)
-    print(report_text(results, stream=stream, vary=vary, form=form, stale=is_stale))
-    _set_aside(results.all()[1])
-    return OK
-
-
-def compare(first: str, second: str, stream: str, backbone: str, metric: str, root: Path | None) -> int:
-    """Two methods pairwise on one stream and backbone."""
-    from carryover.statistics import compare as compared
-
-    records, _ = Results.default(root).all()
-    sides = []
-    for name in (first, second):
-        chosen = [
-            record
-            for record in current(records)
-            if (record.cell.method, record.cell.stream, record.cell.backbone) == (name, stream, backbone)
-        ]
-        if not chosen:
-            words = ["carryover", "run", "--method", name, "--stream", stream, "--backbone", backbone]
-            raise RequestError(
-                f"there is no record of {name} on {stream} with {backbone}; {shlex.join(words)} makes one"
-            )
-        sides.append(chosen)
-    print(compared(sides[0], sides[1], metric))
+    print(f"in all about {duration(total)} of work on one worker{beyond}")
     return OK
 
 
@@ -256,21 +144,12 @@ def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record
         found = plugins.method_class(method)[1]
         if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:
             return ""
-        return _command(request.words(cell, method))
+        return command(request.words(cell, method))
 
     references = [name for name, plugin in plugins.methods().items() if plugin.reference]
     text = closing_text(records, everything, stale=is_stale, reference_methods=references, fill=fill)
     print("\n" + text)
-    _set_aside(broken)
-
-
-def _command(words: Sequence[str]) -> str:
-    return shlex.join(["carryover", *words])
-
-
-def _set_aside(broken: Sequence[Broken]) -> None:
-    for file in broken:
-        print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)
+    set_aside(broken)
 
 
 def _say(request: Request, message: str) -> None:
@@ -283,7 +162,7 @@ def _refusals(refused: Sequence[ReadyCell]) -> str:
 
 
 def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
-    """Seconds, from the newest record of this method and backbone, scaled by the images scored and learnt."""
+    """Seconds, from the newest record of this method and backbone, scaled by the size of the test sets."""
     alike = [
         record
         for record in records
@@ -294,41 +173,13 @@ def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
     if not alike:
         return None
     newest = max(alike, key=lambda record: record.ended)
-    tests = {row.task: row.n for row in newest.rows}
-    images = sum(size[0] for size in cell.stream.info.sizes)
-    before = newest.cost.train_s + newest.cost.eval_s + newest.cost.prepare_s
-    scale = sum(size[2] for size in cell.stream.info.sizes) / max(sum(tests.values()), 1)
-    return before * scale if images else None
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    tested = sum({row.task: row.n for row in newest.rows}.values())
+    seconds = newest.cost.train_s + newest.cost.eval_s + newest.cost.prepare_s
+    return seconds * sum(size[2] for size in cell.stream.info.sizes) / max(tested, 1)
 
 
 def _took(record: Record) -> str:
     if record.status != "ok":
         return f", {record.reason}"
     cost = record.cost
-    return f" in {_duration(cost.train_s + cost.eval_s + cost.prepare_s)}"
-
-
-def _names(kind: str, text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not names:
-        raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
-    return names
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
-    return int(text)
-
-
-def _option(text: str) -> tuple[str, Option]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
-    return name, value
+    return f" in {duration(cost.train_s + cost.eval_s + cost.prepare_s)}"

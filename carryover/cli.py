@@ -61,8 +61,9 @@ def _carryover() -> None:
 def run(**asked: Any) -> int:
     """Run cells (method x stream x backbone x seed), record them, show the table."""
     from carryover import bench
+    from carryover.request import Request
 
-    return bench.run(bench.Request.typed(asked))
+    return bench.run(Request.typed(asked))
 
 
 @_carryover.command()
@@ -70,8 +71,9 @@ def run(**asked: Any) -> int:
 def plan(**asked: Any) -> int:
     """Show what `run` would do: cells, what is done, what is stale and why, how long it takes."""
     from carryover import bench
+    from carryover.request import Request
 
-    return bench.plan(bench.Request.typed(asked))
+    return bench.plan(Request.typed(asked))
 
 
 @_carryover.command()
@@ -89,9 +91,9 @@ def ls(kind: str, as_json: bool) -> int:
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def status(results: Path | None) -> int:
     """What is recorded, what failed, what was interrupted and can go on."""
-    from carryover import bench
+    from carryover import show
 
-    return bench.status(results)
+    return show.status(results)
 
 
 @_carryover.command()
@@ -103,9 +105,9 @@ def status(results: Path | None) -> int:
 )
 def report(results: Path | None, stream: str | None, vary: str | None, form: str) -> int:
     """Tables of all records, one for each contract."""
-    from carryover import bench
+    from carryover import show
 
-    return bench.report(results, stream, vary, form)
+    return show.report(results, stream, vary, form)
 
 
 @_carryover.command()
@@ -117,9 +119,9 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def compare(first: str, second: str, stream: str, backbone: str, metric: str, results: Path | None) -> int:
     """Compare two methods pairwise, seed by seed and image by image."""
-    from carryover import bench
+    from carryover import show
 
-    return bench.compare(first, second, stream, backbone, metric, results)
+    return show.compare(first, second, stream, backbone, metric, results)
 
 
 @_carryover.command()

@@ -19,7 +19,7 @@ from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Bar, Progress
 from benchmarks.seeds import Seeds
-from benchmarks.store import locked
+from benchmarks.store import locked, write_atomic
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.code import reach
 from carryover.journal import Journal
@@ -52,6 +52,7 @@ def run_cell(
             return made
         states = results.root / "states" / ready.key if save_states else None
         journal = Journal(results.journal(ready.key), states=states)
+        write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
         return _run(ready, results, journal, progress, workers)
 
 

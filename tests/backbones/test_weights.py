@@ -149,6 +149,12 @@ def test_pretrained_weights_come_as_safetensors_and_fit_the_size_asked_for(
     assert smaller.info.input_size == (64, 64)
     assert smaller.net.pos_embed.shape[1] < backbone.net.pos_embed.shape[1]
     assert torch.equal(smaller.net.blocks[0].attn.qkv.weight, plain.blocks[0].attn.qkv.weight)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for name, content in (("test_vit.r160_in1k?embed_dim=32", whole), ("test_vit.r160_in1k", whole[:-9])):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(DataError, match="do not fit") as caught:
+            open_backbone(name, numerics=NUMERICS)
+        assert "\n" not in str(caught.value)
 
 
 def test_an_unreachable_hub_is_said_honestly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,18 @@ def test_equal_streams_have_equal_names() -> None:
     assert canonical("s", typed("s", "parameter", Options, {"rate": "0.50", "tasks": "none"})) == "s"
 
 
+def test_none_is_nothing_where_nothing_is_allowed_and_else_a_word() -> None:
+    @dataclass(frozen=True)
+    class Words:
+        ffn: Literal["all", "none"] = "all"
+        self_loop: bool | None = True
+        blocks: str = "all"
+
+    assert typed("s", "option", Words, dict.fromkeys(("ffn", "self_loop", "blocks"), "none")) == Words(
+        "none", None, "none"
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
