@@ -1,0 +1,102 @@
+"""What was typed: a matrix of cells, and how to run it."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import RequestError
+from carryover.record import Cell, Option
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed: a matrix of cells, and how to run it."""
+
+    methods: tuple[str, ...]
+    streams: tuple[str, ...]
+    backbones: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Option]
+    results: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+    eval_batch: int = 256
+    reuse: bool = True
+    jobs: int = 1
+    workers: int = 2
+    timeout: float | None = None
+    save_states: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def typed(cls, asked: Mapping[str, Any]) -> Request:
+        """From the command line's values; RequestError for a seed or an option that is none."""
+        return cls(
+            methods=_names("method", asked["method"]),
+            streams=_names("stream", asked["stream"]),
+            backbones=_names("backbone", asked["backbone"]),
+            seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
+            options=dict(_option(text) for text in asked["options"]),
+            reuse=not asked["no_reuse"],
+            **{
+                name: asked[name]
+                for name in ("results", "device", "threads", "eval_batch", "jobs", "workers", "timeout")
+                if name in asked
+            },
+            save_states=asked.get("save_states", False),
+            quiet=asked.get("quiet", False),
+        )
+
+    def cells(self) -> list[Cell]:
+        """The matrix, methods outermost."""
+        return [
+            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(self.options))
+            for method, stream, backbone, seed in itertools.product(
+                self.methods, self.streams, self.backbones, self.seeds
+            )
+        ]
+
+    def words(self, cell: Cell | None = None, method: str | None = None) -> list[str]:
+        """The command line that asks for this request, for one of its cells, or for another method there."""
+        words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
+        words += ["--stream", cell.stream if cell else ",".join(self.streams)]
+        words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
+        words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
+        for name, value in self.options.items() if method is None else ():
+            words += ["-o", f"{name}={value}"]
+        given = [("--results", self.results), ("--device", self.device), ("--threads", self.threads)]
+        words += [word for name, value in given if value is not None for word in (name, str(value))]
+        words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
+        words += [] if self.reuse else ["--no-reuse"]
+        words += ["--save-states"] if self.save_states else []
+        return words
+
+
+def command(words: Sequence[str]) -> str:
+    """The line to type for `words`."""
+    return shlex.join(["carryover", *words])
+
+
+def _names(kind: str, text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
+    return names
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
+    return int(text)
+
+
+def _option(text: str) -> tuple[str, Option]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
+    return name, value
