@@ -23,6 +23,7 @@ from carryover.request import Request, command
 from carryover.results import Results
 from carryover.run import ended, finished, outdated, run_cell
 from carryover.show import set_aside
+from carryover.tracking import check_wandb, log_record
 from carryover.workers import run_apart
 
 
@@ -30,6 +31,8 @@ def run(request: Request) -> int:
     """Check everything, run what is not recorded, show the tables; the exit code."""
     results = Results.default(request.results)
     results.check_writable()
+    if request.wandb:
+        check_wandb()
     progress = shown(request.quiet)
     ready = _ready(request, _place(request, progress))
     refused = [cell for cell in ready if cell.refusal]
@@ -49,6 +52,8 @@ def run(request: Request) -> int:
         again = command(request.words())
         print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
+    for record in records if request.wandb else ():
+        log_record(record, request.wandb or "")
     _show(request, wanted, records, results)
     return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
 

@@ -57,6 +57,7 @@ def _carryover() -> None:
 )
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop a cell after so long, and go on.")
 @click.option("--save-states", is_flag=True, help="Keep the method's state after every task.")
+@click.option("--wandb", metavar="PROJECT", help="Log every cell to this Weights & Biases project too.")
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and the table.")
 def run(**asked: Any) -> int:
     """Run cells (method x stream x backbone x seed), record them, show the table."""

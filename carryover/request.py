@@ -31,6 +31,7 @@ class Request:
     workers: int = 2
     timeout: float | None = None
     save_states: bool = False
+    wandb: str | None = None
     quiet: bool = False
 
     @classmethod
@@ -49,6 +50,7 @@ class Request:
                 if name in asked
             },
             save_states=asked.get("save_states", False),
+            wandb=asked.get("wandb"),
             quiet=asked.get("quiet", False),
         )
 
