@@ -16,7 +16,7 @@ CELLS = --method '$(METHOD)' --stream '$(STREAM)' --backbone '$(BACKBONE)' --see
         $(foreach option,$(OPTIONS),-o '$(option)')
 
 .DEFAULT_GOAL := help
-.PHONY: help bench plan report status ls test test-all lint format perf lock clean
+.PHONY: help bench plan report status ls test test-slow lint format perf lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -41,11 +41,11 @@ status: $(READY) ## What is recorded, failed or interrupted
 ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
 
-test: $(READY) ## The tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(READY) ## The tests; no network, GPU or data needed
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-all: $(READY) ## All tests, the slow ones too
-	$(BIN)/python -m pytest
+test-slow: $(READY) ## The tests that take longer: kills, real processes, real data if CARRYOVER_DATA is set
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY) ## ruff, mypy, and the floors of the house
 	$(BIN)/ruff check .
