@@ -55,7 +55,7 @@ def build(spec: Spec) -> nn.Module:
         _check_shape(net, spec)
     except RequestError as error:
         raise RequestError(f"backbone {spec.canonical!r} cannot be used: {error}") from None
-    except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
         said = str(error).strip() or type(error).__name__
         raise RequestError(
             f"backbone {spec.canonical!r} cannot be built: its arguments do not fit together ({said})"
