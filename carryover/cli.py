@@ -60,7 +60,10 @@ def _carryover() -> None:
 @click.option("--wandb", metavar="PROJECT", help="Log every cell to this Weights & Biases project too.")
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and the table.")
 def run(**asked: Any) -> int:
-    """Run cells (method x stream x backbone x seed), record them, show the table."""
+    """Run cells, record them, show the table.
+
+    A cell is one method on one stream with one backbone and one seed; lists make a matrix.
+    """
     from carryover import bench
     from carryover.request import Request
 
@@ -70,7 +73,10 @@ def run(**asked: Any) -> int:
 @_carryover.command()
 @_cells
 def plan(**asked: Any) -> int:
-    """Show what `run` would do: cells, what is done, what is stale and why, how long it takes."""
+    """Show what `run` would do.
+
+    Which cells, what is recorded, what is stale and why, how long it takes.
+    """
     from carryover import bench
     from carryover.request import Request
 
@@ -91,7 +97,7 @@ def ls(kind: str, as_json: bool) -> int:
 @_carryover.command()
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def status(results: Path | None) -> int:
-    """What is recorded, what failed, what was interrupted and can go on."""
+    """Count what is recorded, failed, interrupted."""
     from carryover import show
 
     return show.status(results)
@@ -105,7 +111,7 @@ def status(results: Path | None) -> int:
     "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "json"]), default="terminal"
 )
 def report(results: Path | None, stream: str | None, vary: str | None, form: str) -> int:
-    """Tables of all records, one for each contract."""
+    """Draw tables of all records."""
     from carryover import show
 
     return show.report(results, stream, vary, form)
@@ -119,7 +125,10 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @click.option("--metric", default="accuracy_last", show_default=True)
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def compare(first: str, second: str, stream: str, backbone: str, metric: str, results: Path | None) -> int:
-    """Compare two methods pairwise, seed by seed and image by image."""
+    """Compare two methods pairwise.
+
+    Seed by seed, and image by image.
+    """
     from carryover import show
 
     return show.compare(first, second, stream, backbone, metric, results)
@@ -129,7 +138,10 @@ def compare(first: str, second: str, stream: str, backbone: str, metric: str, re
 @click.option("--clear", is_flag=True, help="Remove everything.")
 @click.option("--limit", type=float, metavar="GIB", help="Remove the least recently used beyond this size.")
 def cache(clear: bool, limit: float | None) -> int:
-    """Show the cache of decoded images and features, or clear it."""
+    """Show or clear the cache.
+
+    It holds decoded images and the features of frozen backbones, and can all be made again.
+    """
     from carryover import listing
 
     click.echo(listing.cache(clear, limit))
