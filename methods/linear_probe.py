@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -124,7 +124,7 @@ class LinearProbe(Method):
             epoch_of,
             math.ceil(len(features) / config.batch_size),
             Recipe(config.epochs, optimizer="sgd"),
-            numerics=replace(self.backbone.numerics, device="cpu", dtype="float32"),
+            numerics=self.backbone.numerics.on_cpu(),
             seed_of=lambda epoch: seeds.own("global", stage, epoch),
             stage=stage,
             journal=self.context.journal,
