@@ -76,6 +76,8 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
             _say(request, f"{cell.cell}: {record.status}{_took(record)}")
         else:
             _say(request, f"{cell.cell}: already recorded")
+            if results.journal(cell.key).exists():  # killed after its record, before its journal went
+                record = run_cell(cell, results, progress)
         records.append(record)
     return records
 

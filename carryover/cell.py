@@ -69,7 +69,8 @@ class ReadyCell:
             "stream": info.identity,
             "backbone": [backbone.identity, backbone.weights, backbone.preprocessing.describe()],
             "seed": self.cell.seed,
-            "config": config_dict(self.config),
+            # What was typed as well: a default that is typed is another cell, under another contract.
+            "config": [config_dict(self.config), self.cell.options],
             "code": code.modules,
             "packages": code.packages,
             "numerics": [

@@ -52,6 +52,7 @@ class Journal:
         self.folder = folder
         self.interval = interval
         self.states = states
+        self.notes: list[str] = []  # warnings of this process; `Progress.notes` has those before it too
         self._saved = time.monotonic()
 
     # For the protocol.
@@ -68,6 +69,7 @@ class Journal:
 
     def commit(self, progress: Progress, state: dict[str, Tensor] | None = None) -> None:
         """Keep `progress`, and with it the method's state where it has learnt another task."""
+        progress.notes = list(dict.fromkeys([*progress.notes, *self.notes]))
         if state is not None:
             self._write(f"state-{progress.learnt}.safetensors", state)
             if self.states is not None:

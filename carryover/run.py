@@ -49,10 +49,10 @@ def run_cell(
     with locked(results.lock(ready.key), waiting=progress.warn):
         made = finished(ready, results)
         if made is not None:
+            Journal(results.journal(ready.key)).close()  # of one that was killed before it could
             return made
         states = results.root / "states" / ready.key if save_states else None
         journal = Journal(results.journal(ready.key), states=states)
-        write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
         return _run(ready, results, journal, progress, workers)
 
 
@@ -74,10 +74,12 @@ def outdated(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | N
 def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progress, workers: int) -> Record:
     started = _now()
     warned = _Warnings(progress)
+    journal.notes = warned.messages
     record: Record
     predictions: dict[tuple[int, int], Indices] | None
     with _peak_memory(ready.backbone.device) as peak:
         try:
+            write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
             record, predictions = _learn(ready, journal, warned, workers, started, peak)
         except RequestError:
             raise
@@ -149,7 +151,7 @@ def _learn(
         stored_bits_per_task=kept.stored_bits / len(tasks),
         exemplars=kept.exemplars,
     )
-    notes = [*ready.stream.info.notes, *dict.fromkeys(progress.messages)]
+    notes = [*ready.stream.info.notes, *dict.fromkeys([*outcome.done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
     record = _record(

@@ -78,7 +78,8 @@ class Joint(GradientMethod):
 
     def footprint(self) -> Footprint:
         base = super().footprint()
+        head = sum(p.numel() for p in self.heads.trained_on(self.learnt).parameters())
         images = sum(len(data) for data in self._data.values())
         height, width = self.context.info.image_size
         kept = sum(t.numel() * t.element_size() * 8 for n, t in super().state().items() if n != "learnt")
-        return Footprint(base.trainable, base.head, kept + images * height * width * 24, images)
+        return Footprint(base.trainable, head, kept + images * height * width * 24, images)

@@ -145,7 +145,7 @@ class LinearProbe(Method):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.learnt = state["learnt"].tolist()
-        self.heads.restore(below("head.", state))
+        self.heads.restore(below("head.", state), self.learnt)
         self._scales = below("scale.", state)
 
     def footprint(self) -> Footprint:

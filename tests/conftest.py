@@ -34,6 +34,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def measured() -> None:
+    """The kind of attention is as if measured, for this process and for those that it starts."""
+    from backbones import numerics
+    from benchmarks.store import Store
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numerics, "measure_fused", lambda _: (1.0, 2.0))
+        numerics.choose("cpu", Store.default(), threads=1)
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 6 classes that can be told apart, with 12 training and 5 test images of 32x32 each."""
     root = tmp_path_factory.mktemp("pictures")

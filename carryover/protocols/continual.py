@@ -101,6 +101,8 @@ def _evaluate(
     step = done.learnt
     scored = {(row.step, row.task): row for row in done.rows}
     waiting = [task for task in exam.tasks if (step, task) not in scored]
+    if not waiting:  # resumed after the last score of a step
+        return
     columns = seen_classes(info, step)
     with progress.bar(f"scoring after task {step - 1}", len(waiting), "task") as bar:
         for task in waiting:

@@ -162,7 +162,7 @@ class GradientMethod(Method):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.learnt = state["learnt"].tolist()
-        self.heads.restore(below("head.", state), self.backbone.device)
+        self.heads.restore(below("head.", state), self.learnt, self.backbone.device)
         if self.per_task:
             self.packs = {task_id: below(f"task.{task_id}.", state) for task_id in self.learnt}
             self._active = None
@@ -173,7 +173,7 @@ class GradientMethod(Method):
 
     def footprint(self) -> Footprint:
         trainable = sum(p.numel() for p in self.backbone.net.parameters() if p.requires_grad)
-        head = sum(p.numel() for p in self.heads.trained_on(self._training or self.learnt[-1:]).parameters())
+        head = sum(p.numel() for p in self.heads.trained_on(self.learnt[-1:]).parameters())
         kept = {name: tensor for name, tensor in self.state().items() if name != "learnt"}
         return Footprint(trainable, head, stored_bits(kept))
 

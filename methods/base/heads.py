@@ -94,10 +94,13 @@ class Heads(nn.Module):
             return {f"{key}.{name}": tensor for name, tensor in self.linears[key].state_dict().items()}
         return self.linears.state_dict()
 
-    def restore(self, state: dict[str, Tensor], device: torch.device | str = "cpu") -> None:
-        """Take over `linears.state_dict()` of another instance."""
+    def restore(
+        self, state: dict[str, Tensor], learnt: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        """Take over `linears.state_dict()` of another instance that has learnt the tasks `learnt`."""
         self.linears = nn.ModuleDict()
-        for key in dict.fromkeys(name.split(".")[0] for name in state):
+        # Not in the order of `state`: a safetensors file gives its tensors in any order.
+        for key in dict.fromkeys(map(self._key, learnt)):
             classes, width = state[f"{key}.weight"].shape
             self.linears[key] = nn.Linear(width, classes, device=device)
         self.linears.load_state_dict(state)

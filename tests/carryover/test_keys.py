@@ -1,0 +1,225 @@
+"""What a key depends on, and what never enters it: both lists in full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+from tiny_cells import ready, stream_of
+
+from backbones.backbone import open_backbone
+from backbones.numerics import Numerics
+from benchmarks.store import Store
+from carryover import code
+from carryover.cell import ReadyCell
+from carryover.code import reach
+
+NUMERICS = Numerics(fused_training=True, device_name="this processor")
+
+
+def base(pictures: Path, **changes: object) -> ReadyCell:
+    settings = {"stream": stream_of(pictures), "options": {}, "numerics": NUMERICS} | changes
+    return ready(settings.pop("method", "meat"), **settings)  # type: ignore[arg-type]
+
+
+def under(cell: ReadyCell, **numerics: object) -> str:
+    """Its key with other numerics; no such device is needed for that."""
+    changed = replace(cell.conditions.numerics, **numerics)
+    return replace(cell, conditions=replace(cell.conditions, numerics=changed)).key
+
+
+CHANGES: Mapping[str, Callable[[Path], ReadyCell]] = {
+    "method": lambda folder: base(folder, method="full_finetune"),
+    "config": lambda folder: base(folder, options={"lr": "0.2"}),
+    "seed": lambda folder: base(folder, seed=1),
+    "class order": lambda folder: base(folder, stream=stream_of(folder, order=1)),
+    "images per class": lambda folder: base(folder, stream=stream_of(folder, per_class=6)),
+    "validation share": lambda folder: base(folder, stream=stream_of(folder, val=0.3)),
+    "image size": lambda folder: base(folder, stream=stream_of(folder, size=16)),
+    "scenario": lambda folder: base(folder, method="ncm", stream=stream_of(folder, scenario="class")),
+    "mirroring": lambda folder: base(folder, stream=stream_of(folder, mirror="false")),
+    "tasks": lambda folder: base(folder, stream=stream_of(folder).replace("tasks=3", "tasks=2")),
+    "architecture": lambda folder: base(folder, backbone="tiny_vit?depth=3"),
+    "family": lambda folder: base(folder, backbone="tiny_swin"),
+    "normalisation": lambda folder: base(folder, backbone="tiny_vit?mean=imagenet"),
+    "evaluation batch": lambda folder: base(folder, eval_batch=128),
+    "reuse": lambda folder: base(folder, reuse=False),
+}
+
+
+def test_each_of_these_changes_the_key(pictures: Path) -> None:
+    keys = {name: change(pictures).key for name, change in CHANGES.items()}
+    plain = base(pictures)
+    keys["nothing"] = plain.key
+    keys["dtype"] = under(plain, dtype="bfloat16")
+    keys["threads"] = under(plain, threads=2)
+    keys["device class"] = under(plain, device="cuda")
+    keys["kind of attention"] = under(plain, fused_training=False)
+    assert len(set(keys.values())) == len(keys), "two of these have the same key"
+
+
+def test_none_of_these_changes_the_key(pictures: Path, tmp_path: Path) -> None:
+    plain = base(pictures)
+    moved = tmp_path / "moved"
+    shutil.copytree(pictures, moved)
+    keys = {
+        "nothing": base(pictures).key,
+        "workers": base(pictures, workers=7).key,
+        "the folder's path": base(pictures, stream=stream_of(moved)).key,
+        "the cache's place": base(pictures, store=Store(tmp_path / "cache")).key,
+        "words for the processor": under(plain, device_name="another name"),
+        "parameters typed at their defaults": base(pictures, stream=stream_of(pictures, order=1993)).key,
+    }
+    assert {name: key == plain.key for name, key in keys.items()} == dict.fromkeys(keys, True)
+    assert under(plain, device="cuda:0") == under(plain, device="cuda:1") == under(plain, device="cuda")
+
+
+def test_the_order_of_cells_is_no_part_of_a_key(pictures: Path) -> None:
+    def keys(seeds: list[int]) -> dict[int, str]:
+        return {seed: base(pictures, seed=seed).key for seed in seeds}
+
+    assert keys([0, 1, 2]) == keys([2, 0, 1])
+
+
+def test_results_logging_and_jobs_are_not_even_known_to_a_cell(pictures: Path) -> None:
+    # What a key could be made of; whoever adds a field here decides on which of the two lists it is.
+    cell = base(pictures)
+    assert set(vars(cell.conditions)) == {"numerics", "reuse", "eval_batch"}
+    fields = {"cell", "method", "config", "stream", "backbone", "conditions", "plugins", "refusal"}
+    assert set(cell.__dataclass_fields__) == fields
+    parts = {"schema", "method", "stream", "backbone", "seed", "config", "code", "packages"}
+    assert set(cell.key_parts) == parts | {"numerics", "evaluation"}
+
+
+def test_weights_enter_by_their_values_and_not_by_their_path(pictures: Path, tmp_path: Path) -> None:
+    state = open_backbone("tiny_vit", numerics=Numerics()).net.state_dict()
+    for name in ("a", "deep/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        safetensors.torch.save_file(state, tmp_path / f"{name}.safetensors")
+    state["cls_token"] = state["cls_token"] + 1e-3
+    safetensors.torch.save_file(state, tmp_path / "c.safetensors")
+    a, b, c = (
+        base(pictures, backbone=f"tiny_vit?weights={tmp_path / name}.safetensors").key
+        for name in ("a", "deep/b", "c")
+    )
+    assert a == b
+    assert a != c
+
+
+def test_one_pixel_more_is_another_key(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "changed")
+    file = next((tmp_path / "changed" / "test").rglob("*.png"))
+    image = np.asarray(Image.open(file)).copy()
+    image[0, 0, 0] ^= 1
+    Image.fromarray(image).save(file)
+    assert base(pictures, stream=stream_of(tmp_path / "changed")).key != base(pictures).key
+
+
+# Code
+
+METHOD = '''"""A method."""
+from . import formula
+from carryover import Method
+
+class Mine(Method):
+    """Mine."""
+    name = "mine"
+    def learn(self, task):
+        # as in the paper
+        from .later import rate
+        return rate * formula.value
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable package of a name of its own: `<name>.method` imports two modules of the package."""
+    folder = tmp_path / f"plugin_{tmp_path.name}"
+    folder.mkdir()
+    for name, text in {
+        "__init__": "",
+        "method": METHOD,
+        "formula": "value = 2\n",
+        "later": "rate = 0.1\n",
+        "other": "unused = 1\n",
+    }.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def digest(package: Path) -> dict[str, str]:
+    return reach([f"{package.name}.method"], {package.name, *code.ROOMS}).modules
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    later = file.stat().st_mtime_ns + 10**9  # two edits within one tick of the clock look like none
+    os.utime(file, ns=(later, later))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""A method."""', '"""A method, reworded."""'),
+        ('    """Mine."""\n', ""),
+        ("# as in the paper", "# as in the second paper"),
+        ("formula.value\n", "formula.value  # twice\n\n\n"),
+        ("rate * formula.value", "(rate\n            * formula.value)"),
+    ],
+)
+def test_rewording_costs_nothing(package: Path, old: str, new: str) -> None:
+    before = digest(package)
+    edit(package / "method.py", old, new)
+    assert digest(package) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("method", "rate * formula.value", "rate + formula.value"),
+        ("method", 'name = "mine"', 'name = "yours"'),
+        ("formula", "value = 2", "value = 3"),
+        ("later", "rate = 0.1", "rate = 0.2"),  # imported inside a function
+        ("__init__", "", "import os\n"),
+    ],
+)
+def test_a_change_of_code_that_is_reached_changes_the_key(
+    package: Path, file: str, old: str, new: str
+) -> None:
+    before = digest(package)
+    if old:
+        edit(package / f"{file}.py", old, new)
+    else:
+        (package / f"{file}.py").write_text(new)
+    assert digest(package) != before
+
+
+def test_code_that_is_not_reached_costs_nothing(package: Path) -> None:
+    before = digest(package)
+    edit(package / "other.py", "unused = 1", "unused = 2")
+    assert digest(package) == before
+
+
+def test_a_plugin_reaches_the_floors_it_stands_on(package: Path) -> None:
+    assert {f"{package.name}.{name}" for name in ("method", "formula", "later")} <= set(digest(package))
+    assert f"{package.name}.other" not in digest(package)
+
+
+def test_a_cell_reaches_its_own_method_and_no_other(pictures: Path) -> None:
+    cell = base(pictures)
+    found = code.reach([cell.plugins["method"].module, "backbones.backbone"])
+    assert {"methods.meat", "methods.meat.masks", "methods.base.gradient", "backbones.training"} <= set(
+        found.modules
+    )
+    assert not {"methods.joint", "methods.ncm", "carryover.table"} & set(found.modules)
+    assert {"torch", "timm", "numpy"} <= set(found.packages)
