@@ -65,16 +65,19 @@ def test_logits_have_the_columns_that_are_promised(case: Case) -> None:
     "case", [c for c in SUPPORTED if c.backbone == "tiny_vit" and not c.options], ids=str
 )
 def test_columns_stand_for_the_classes_in_the_order_learnt(case: Case) -> None:
-    # Trained for long enough, it knows the training images of the last task, whatever else it forgot.
+    # Trained for long enough, it knows the training images of some task, whatever else it forgot or
+    # could not tell apart; under columns in another order it would know none.
     longer = {"epochs": 25, "lr": 1.0 if case.method == "meat" else 1e-3}
     known = case.config.__dataclass_fields__
     longer = tuple((name, value) for name, value in longer.items() if name in known)
     method = lab.run(dataclasses.replace(case, options=longer)).method
-    task = lab.opened(case.scenario)[0][-1]
-    chosen = method.predict(task.train.inputs, lab.known(case, task.id)).argmax(1)
-    classes = task.classes if case.scenario == "task" else method.columns()
-    right = np.asarray(classes)[chosen.numpy()] == np.asarray(task.classes)[task.train.labels]
-    assert right.mean() > 1 / len(classes) + 0.2
+    known_best = 0.0
+    for task in lab.opened(case.scenario)[0]:
+        classes = task.classes if case.scenario == "task" else method.columns()
+        chosen = method.predict(task.train.inputs, lab.known(case, task.id)).argmax(1)
+        right = np.asarray(classes)[chosen.numpy()] == np.asarray(task.classes)[task.train.labels]
+        known_best = max(known_best, float(right.mean()))
+    assert known_best > 1 / len(classes) + 0.2
 
 
 @supported
