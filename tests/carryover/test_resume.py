@@ -74,8 +74,8 @@ def test_a_journal_that_cannot_be_read_starts_the_cell_over(pictures: Path, tmp_
     run_cell(cell, Results(tmp_path / "calm"), Silent())
     broken = Results(tmp_path / "broken")
     folder = broken.journal(cell.key)
-    folder.mkdir(parents=True)
     for text in ('{"learnt": 2, "ro', '{"learnt": 2}', '{"learnt": "two"}'):
+        folder.mkdir(parents=True)
         (folder / "progress.json").write_text(text)
         (folder / "state-2.safetensors").write_bytes(b"torn")
         (folder / "stage.safetensors").write_bytes(b"torn")
