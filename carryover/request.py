@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +82,10 @@ class Request:
 
 
 def command(words: Sequence[str]) -> str:
-    """The line to type for `words`."""
-    return shlex.join(["carryover", *words])
+    """The line to type for `words`: `make` starts a `carryover` that need not be on the user's path."""
+    started = sys.argv[0]
+    hidden = Path(started).name == "carryover" and shutil.which("carryover") is None
+    return shlex.join([started if hidden else "carryover", *words])
 
 
 def _names(kind: str, text: str) -> tuple[str, ...]:
