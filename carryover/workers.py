@@ -34,7 +34,7 @@ class _Worker:
 
     def stop(self) -> None:
         """Ask politely, so that the journal is whole and the log says so; then insist."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()  # not SIGINT: a job in the background is started with that ignored
         try:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:

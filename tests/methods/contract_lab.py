@@ -47,12 +47,13 @@ QUICK = {"epochs": 2, "batch_size": 16, "min_steps": 0, "head_lr": 0.02}
 LIVELY: dict[str, dict[str, object]] = {"meat": {"lr": 4.0}}
 # Options that change what is stored or how it is predicted.
 VARIANTS = (
-    ("meat", {"ffn": "neuron", "self_loop": "true"}),
-    ("meat", {"ffn": "none", "evaluation": "dense", "blocks": "1"}),
-    ("linear_probe", {"solver": "exact"}),
-    ("ncm", {"metric": "cosine"}),
-    ("joint", {"probe": "true"}),
-    ("full_finetune", {"backbone_lr_scale": "0.1", "label_smoothing": "0.1"}),
+    ("meat", "task", {"ffn": "neuron", "self_loop": "true"}),
+    ("meat", "task", {"ffn": "none", "evaluation": "dense", "blocks": "1"}),
+    ("linear_probe", "task", {"solver": "exact"}),
+    ("linear_probe", "class", {"solver": "exact"}),
+    ("ncm", "class", {"metric": "cosine"}),
+    ("joint", "class", {"probe": "true"}),
+    ("full_finetune", "class", {"backbone_lr_scale": "0.1", "label_smoothing": "0.1"}),
 )
 
 
@@ -71,7 +72,7 @@ class Case:
 
     @property
     def cls(self) -> type[Method]:
-        return method_class(self.method)[1]
+        return found(self.method)
 
     @property
     def config(self) -> Any:
@@ -91,10 +92,16 @@ class Case:
         return stores and self.scenario == "task"
 
 
+@cache
+def found(name: str) -> type[Method]:
+    """The class of a method."""
+    return method_class(name)[1]
+
+
 def all_cases() -> list[Case]:
     """Every method that is found, on both families and in every scenario; the variants on a ViT."""
     plain = [Case(m, b, s) for m in methods() for b in BACKBONES for s in SCENARIOS]
-    return plain + [Case(m, "tiny_vit", s, tuple(o.items())) for m, o in VARIANTS for s in SCENARIOS]
+    return plain + [Case(m, "tiny_vit", s, tuple(o.items())) for m, s, o in VARIANTS]
 
 
 def _source() -> SourceData:

@@ -62,12 +62,14 @@ def test_logits_have_the_columns_that_are_promised(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in SUPPORTED if c.backbone == "tiny_vit" and not c.options], ids=str
+    "case",
+    [c for c in SUPPORTED if c.backbone == "tiny_vit" and c.scenario != "domain" and not c.options],
+    ids=str,
 )
 def test_columns_stand_for_the_classes_in_the_order_learnt(case: Case) -> None:
     # Trained for long enough, it knows the training images of some task, whatever else it forgot or
     # could not tell apart; under columns in another order it would know none.
-    longer = {"epochs": 25, "lr": 1.0 if case.method == "meat" else 1e-3}
+    longer = {"epochs": 15, "lr": 1.0 if case.method == "meat" else 1e-3}
     known = case.config.__dataclass_fields__
     longer = tuple((name, value) for name, value in longer.items() if name in known)
     method = lab.run(dataclasses.replace(case, options=longer)).method
