@@ -1,0 +1,1 @@
+"""Pretraining: how a backbone gets its weights."""
