@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import timm
+import torch
 from timm.data.config import resolve_model_data_config
 from timm.models import model_entrypoint
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from backbones.names import STATISTICS, Recipe, Spec, Value, backbone_names, find_recipe
+from backbones.families import CONVNETS, SWINS, VITS, family_of, input_size, pooling_of, shape_of
+from backbones.names import NETWORKS, STATISTICS, Recipe, Spec, Value, backbone_names, find_recipe
 from backbones.preprocessing import Preprocessing
-from backbones.sites import family_of, find_sites
+from backbones.sites import find_sites
 from benchmarks.errors import RequestError, unknown
 
-# timm's files whose networks are VisionTransformer or SwinTransformer; other "vit" and "swin" there
-# (Swin V2, rotary and relative-position ViTs) have attention of another kind.
-FILES = ("vision_transformer", "vision_transformer_hybrid", "deit", "swin_transformer")
+FILES = (*VITS, *SWINS, *CONVNETS)
 
 # Arguments that are ours to set, or that are no value a user could type.
 CLOSED = (
@@ -33,24 +33,43 @@ CLOSED = (
     "fix_init",
     "dynamic_img_size",
     "dynamic_img_pad",
+    "strict_img_size",
+    "always_partition",
 )
+# How timm makes a network that takes images of any size; a ConvNet does by nature.
+ANY_SIZE: Mapping[str, Mapping[str, Value]] = {
+    "vit": {"dynamic_img_size": True},
+    "swin": {"strict_img_size": False},
+}
 LAYERS = ("norm_layer", "act_layer", "embed_norm_layer")
 
 
-def build(spec: Spec) -> nn.Module:
+def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
     """The network with initial weights, on the default device (under torch.device("meta"): no memory).
 
+    classes: of a classifier, 0 for none; any_size: whether it takes images of other sizes than its own,
+    with the same parameters.
+
     RequestError for an unknown name, tag or argument, an argument of the wrong type, values that do not
-    fit together, and a network that is neither ViT nor Swin.
+    fit together, and a network of no family that Carryover knows.
     """
     recipe = find_recipe(spec.base)
     if recipe is None:
         _check_name(spec.base)
-    _check_arguments(spec, VisionTransformer if _family(spec, recipe) == "vit" else SwinTransformer)
+    else:
+        _check_tag(spec.base, recipe)
+    network, constructor = _constructor(spec, recipe)
+    _check_arguments(spec, network)
+    family = recipe.family if recipe else family_of_file(spec.base)
+    arguments = {**(recipe.arguments if recipe else {}), **spec.arguments}
+    if family == "convnet":
+        arguments = _without_size(arguments)  # a ConvNet takes any
+    if any_size:
+        arguments |= ANY_SIZE.get(family or "", {})
     try:
-        net = _make(spec, recipe)
+        net = constructor(num_classes=classes, **arguments)
         if family_of(net) is None:
-            raise RequestError(f"it is a {type(net).__name__}, neither ViT nor Swin")
+            raise RequestError(f"it is a {type(net).__name__}, neither ViT, Swin nor ConvNet")
         find_sites(net)
         _check_shape(net, spec)
     except RequestError as error:
@@ -71,31 +90,55 @@ def preprocessing_of(net: nn.Module, spec: Spec) -> Preprocessing:
     else:
         config = resolve_model_data_config(net)
         mean, std = tuple(config["mean"]), tuple(config["std"])
-    return Preprocessing(input_size(net), spec.mean or mean, spec.std or std)
+    return Preprocessing(size_of(net, spec), spec.mean or mean, spec.std or std)
 
 
-def input_size(net: nn.Module) -> tuple[int, int]:
-    """(height, width) in pixels."""
-    height, width = net.patch_embed.img_size  # type: ignore[union-attr, misc]
-    return int(height), int(width)
+def size_of(net: nn.Module, spec: Spec) -> tuple[int, int]:
+    """(height, width) in pixels of what the network is given."""
+    recipe = find_recipe(spec.base)
+    return input_size(net, {**(recipe.arguments if recipe else {}), **spec.arguments})
 
 
-def _make(spec: Spec, recipe: Recipe | None) -> nn.Module:
-    if recipe is None:
-        create: Callable[..., nn.Module] = timm.create_model
-        return create(spec.base, pretrained=False, num_classes=0, **spec.arguments)
-    network: Callable[..., nn.Module] = VisionTransformer if recipe.family == "vit" else SwinTransformer
-    return network(num_classes=0, **{**recipe.arguments, **spec.arguments})
+def family_of_file(base: str) -> str | None:
+    """The family of a name of timm's, by the file it is in."""
+    file = _file_of(base)
+    return "vit" if file in VITS else "swin" if file in SWINS else "convnet" if file in CONVNETS else None
 
 
-def _family(spec: Spec, recipe: Recipe | None) -> str:
+def _constructor(spec: Spec, recipe: Recipe | None) -> tuple[Callable[..., object], Callable[..., nn.Module]]:
+    """What states the arguments, and what makes the network from them."""
     if recipe is not None:
-        return recipe.family
-    return "swin" if _file_of(spec.base) == "swin_transformer" else "vit"
+        make = _imported(recipe.network)
+    else:
+        create: Callable[..., nn.Module] = timm.create_model
+        make = partial(create, spec.base, pretrained=False)
+        family = family_of_file(spec.base) or ""
+        if family in NETWORKS:
+            return _imported(NETWORKS[family]), make
+    if isinstance(make, type):
+        return make, make
+    with torch.device("meta"):  # timm's functions hide the arguments of the class that they make
+        return type(make(num_classes=0, **_without_size(recipe.arguments if recipe else {}))), make
+
+
+def _without_size(arguments: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in arguments.items() if name != "img_size"}
+
+
+def _imported(path: str) -> Callable[..., nn.Module]:
+    module, _, name = path.partition(":")
+    found: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _file_of(base: str) -> str:
     return model_entrypoint(base.partition(".")[0]).__module__.rpartition(".")[2]
+
+
+def _check_tag(base: str, recipe: Recipe) -> None:
+    _, dot, tag = base.partition(".")
+    if dot and tag not in recipe.tags:
+        raise unknown(f"tag of {recipe.name}", tag, recipe.tags)
 
 
 def _check_name(base: str) -> None:
@@ -104,23 +147,24 @@ def _check_name(base: str) -> None:
         own = backbone_names()
         names = [name for file in FILES for name in timm.list_models(module=file)]
         near = difflib.get_close_matches(base, [*own, *names], n=1, cutoff=0.5)
-        way_out = "Or any timm ViT or Swin name" + (
+        way_out = "Or any timm ViT, Swin or ConvNet name" + (
             f", such as {near[0]}." if near and near[0] not in own else "."
         )
         raise unknown("backbone", base, own, way_out)
     if _file_of(base) not in FILES:
         raise RequestError(
-            f"backbone {base!r} is neither a ViT nor a Swin as Carryover knows them (timm has it in "
-            f"{_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))} or a timm ViT or Swin"
+            f"backbone {base!r} is neither a ViT, a Swin nor a ConvNet as Carryover knows them (timm has "
+            f"it in {_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))} or another of timm's"
         )
     tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
     if tag and tag not in tags:
         raise unknown(f"tag of {architecture}", tag, tags)
 
 
-def _check_arguments(spec: Spec, network: type[nn.Module]) -> None:
+def _check_arguments(spec: Spec, network: Callable[..., object]) -> None:
     """RequestError for an argument that `network` does not take, or whose type is not its default's."""
-    defaults = {name: one.default for name, one in inspect.signature(network).parameters.items()}
+    defaults: dict[str, object] = {"img_size": 224}  # what every network has, a ConvNet as our word
+    defaults |= {name: one.default for name, one in inspect.signature(network).parameters.items()}
     typable = {
         name: default
         for name, default in defaults.items()
@@ -165,7 +209,8 @@ def _text(value: Value) -> str:
 
 def _check_shape(net: nn.Module, spec: Spec) -> None:
     """RequestError unless the patch divides the image and the head pools tokens into one vector."""
-    size, patch = input_size(net), getattr(net.patch_embed, "patch_size", (1, 1))
+    size = size_of(net, spec)
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
     # Some networks of timm's (SigLIP at 384 px) leave a margin on purpose; a typed size is checked.
     if spec.arguments.keys() & {"img_size", "patch_size"} and any(
         pixels % part for pixels, part in zip(size, patch, strict=True)
@@ -173,10 +218,5 @@ def _check_shape(net: nn.Module, spec: Spec) -> None:
         raise RequestError(f"patch {patch[0]}x{patch[1]} does not divide its image of {size[0]}x{size[1]}")
     if not pooling_of(net):
         raise RequestError("it pools nothing; give global_pool=token or global_pool=avg")
-
-
-def pooling_of(net: nn.Module) -> str:
-    """How tokens become one feature vector, in timm's word; empty for not at all."""
-    if family_of(net) == "swin":
-        return str(net.head.global_pool.pool_type or "")  # type: ignore[union-attr]
-    return str(net.global_pool)
+    if next(net.parameters()).is_meta:
+        shape_of(net, size)

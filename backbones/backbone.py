@@ -11,18 +11,19 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones.architecture import build, input_size, pooling_of, preprocessing_of
+from backbones.architecture import build, preprocessing_of, size_of
+from backbones.families import family_of, patch_tokens, pooling_of, shape_of
 from backbones.features import extract
-from backbones.names import Spec, parse
+from backbones.names import Family, Spec, parse
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
-from backbones.sites import Site, family_of, find_sites
+from backbones.sites import Site, find_sites
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
 from benchmarks.images import Inputs
 from benchmarks.progress import Progress
@@ -33,15 +34,16 @@ from benchmarks.store import Store
 class BackboneInfo:
     """What is known of a backbone without its weights.
 
-    width: channels C of its features; blocks: attention sites; prefix_tokens: before the patches (0 for
-    Swin); pooling: timm's word for how tokens become features; input_size: (H, W) in pixels;
-    parameters: their number without classifier.
+    width: channels C of its features; blocks: attention sites; grid: (h, w) of its patch tokens;
+    prefix_tokens: before the patches (0 for Swin and ConvNets); pooling: timm's word for how tokens become
+    features; input_size: (H, W) in pixels; parameters: their number without classifier.
     """
 
     name: str
-    family: Literal["vit", "swin", "convnet"]
+    family: Family
     width: int
     blocks: int
+    grid: tuple[int, int]
     prefix_tokens: int
     pooling: str
     input_size: tuple[int, int]
@@ -99,15 +101,12 @@ class Backbone(nn.Module):
     def forward_tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to patch tokens (B, N, C) float32 after the final norm, row by row, without prefix.
 
-        Where the network norms after pooling (timm's `fc_norm`), that norm is applied to each token.
+        Where the network norms after pooling, that norm is applied to each token.
         """
         self._choose_attention()
         with self.numerics.autocast():
             maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
-            if maps.ndim == 4:
-                return maps.flatten(1, 2).float()
-            tokens = maps[:, self.info.prefix_tokens :]
-            return self.net.fc_norm(tokens).float()  # type: ignore[operator]
+            return patch_tokens(self.net, maps, self.info.prefix_tokens).float()
 
     def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while pristine."""
@@ -116,6 +115,32 @@ class Backbone(nn.Module):
     def tokens(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward_tokens` of all inputs, (N, T, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "tokens", batch_size, progress)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As in torch, except that a frozen BatchNorm keeps the statistics it was loaded with."""
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
+
+    def changing(self) -> dict[str, Tensor]:
+        """The tensors that training changes, by name within `net`: parameters that train, and buffers.
+
+        The statistics of a frozen BatchNorm stay, so they are not among them.
+        """
+        frozen = {
+            id(buffer)
+            for module in self.net.modules()
+            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters())
+            for buffer in module.buffers()
+        }
+        tensors = self.net.state_dict(keep_vars=True)
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if (tensor.requires_grad if isinstance(tensor, nn.Parameter) else id(tensor) not in frozen)
+        }
 
     @property
     def pristine(self) -> bool:
@@ -171,7 +196,8 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
     net = net.to(numerics.device).eval()
     weights = hash_weights(net)
     identity = f"{spec.architecture}.{tag}-{weights[:12]}"
-    return Backbone(net, _info(spec, net), preprocessing_of(net, spec), identity, weights, numerics, store)
+    info = _info(spec, sketch)
+    return Backbone(net, info, preprocessing_of(net, spec), identity, weights, numerics, store)
 
 
 def describe(name: str) -> BackboneInfo:
@@ -188,16 +214,19 @@ def describe(name: str) -> BackboneInfo:
     return _info(spec, net)
 
 
-def _info(spec: Spec, net: nn.Module) -> BackboneInfo:
-    family = family_of(net)
+def _info(spec: Spec, sketch: nn.Module) -> BackboneInfo:
+    """sketch: the network on the meta device."""
+    family, size = family_of(sketch), size_of(sketch, spec)
     assert family is not None
+    shape = shape_of(sketch, size)
     return BackboneInfo(
         name=spec.canonical,
         family=family,
-        width=int(net.num_features),  # type: ignore[arg-type]
-        blocks=len(find_sites(net)),
-        prefix_tokens=int(getattr(net, "num_prefix_tokens", 0)),
-        pooling=pooling_of(net),
-        input_size=input_size(net),
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        width=shape.width,
+        blocks=len(find_sites(sketch)),
+        grid=shape.grid,
+        prefix_tokens=shape.prefix,
+        pooling=pooling_of(sketch),
+        input_size=size,
+        parameters=sum(parameter.numel() for parameter in sketch.parameters()),
     )

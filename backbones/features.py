@@ -122,5 +122,5 @@ def _shape(backbone: Backbone, chunk: Chunk, kind: Kind) -> tuple[int, ...]:
     count, width = len(chunk.rows), backbone.info.width
     if kind == "features":
         return count, width
-    height, across = backbone.sites()[-1].grid
+    height, across = backbone.info.grid
     return count, height * across, width

@@ -1,18 +1,18 @@
 """The names of backbones as users type them, read without torch.
 
-    tiny_vit
+    vit_64    vit_64.mae
     vit_small_patch16_224.augreg_in21k
     vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&mean=imagenet&weights=local.safetensors
 
 An own name (a `Recipe` in this folder, or one that a plugin declares under the entry point
-`carryover.backbones`) or a name of timm's with its tag, then arguments of the network's constructor
-and `weights`, `mean`, `std`.
+`carryover.backbones`) or a name of timm's, with the tag of its weights, then arguments of the
+network's constructor (a ConvNet takes `img_size` too) and `weights`, `mean`, `std`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Literal
@@ -31,19 +31,38 @@ STATISTICS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
 )
 
 
+Family = Literal["vit", "swin", "convnet", "external_attention"]
+
+# The constructors of the families that have one each, as "module:attribute".
+NETWORKS: Mapping[str, str] = MappingProxyType(
+    {
+        "vit": "timm.models.vision_transformer:VisionTransformer",
+        "swin": "timm.models.swin_transformer:SwinTransformer",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """An own backbone: a network of timm's classes built with these arguments, its weights random.
+    """An own backbone: a network built with these arguments, and the weights that ship for it.
 
-    summary: one line for listings; arguments: of timm's VisionTransformer (family "vit") or
-    SwinTransformer ("swin"); statistics: a name in STATISTICS.
+    summary: one line for listings; arguments: of the constructor, and `img_size`; statistics: a name in
+    STATISTICS; constructor: "module:attribute", the family's own by default; tags: of the shipped
+    weights, the default first; without any, weights are random unless a file is named.
     """
 
     name: str
     summary: str
-    family: Literal["vit", "swin"]
+    family: Family
     arguments: Mapping[str, Value]
     statistics: str = "half"
+    constructor: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def network(self) -> str:
+        """Where the constructor is found, "module:attribute"."""
+        return self.constructor or NETWORKS[self.family]
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,11 @@ class Spec:
         """What shapes the network and not its weights: the name without tag, then the arguments."""
         said = [f"{key}={text}" for key, text in self.typed if key in self.arguments]
         return self.base.partition(".")[0] + (f"[{','.join(said)}]" if said else "")
+
+    def with_weights(self, path: str | None) -> Spec:
+        """The same backbone with other weights; None leaves them unsaid."""
+        typed = {**dict(self.typed), "weights": path or ""}
+        return replace(self, weights=path, typed=tuple(sorted(item for item in typed.items() if item[1])))
 
 
 def parse(name: str) -> Spec:
@@ -100,11 +124,12 @@ def backbone_names() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Recipe | None:
-    """The recipe of an own name or a plugin's (which is imported now); None for any other name."""
+    """The recipe of an own name or a plugin's (which is imported now), tag or not; None for any other."""
+    bare = name.partition(".")[0]
     for recipe in _own():
-        if recipe.name == name:
+        if recipe.name == bare:
             return recipe
-    point = _plugins().get(name)
+    point = _plugins().get(bare)
     if point is None:
         return None
     recipe = point.load()

@@ -1,4 +1,4 @@
-"""Where attention happens: one `Site` for each attention block, whatever the family.
+"""Where self-attention happens: one `Site` for each attention block; a ConvNet has none.
 
 What differs: a ViT has one stage of `blocks`, prefix tokens (class, registers) and attends globally;
 a Swin has stages, no prefix, maps in NHWC, and attends within windows that every second block shifts,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -17,7 +17,6 @@ from torch import nn
 
 from benchmarks.errors import RequestError
 
-Family = Literal["vit", "swin"]
 Pair = tuple[int, int]
 
 
@@ -63,13 +62,6 @@ class Site:
     def fc2(self) -> nn.Linear:
         """The MLP's second layer: hidden to width."""
         return cast(nn.Linear, self.block.mlp.fc2)  # type: ignore[union-attr]
-
-
-def family_of(net: nn.Module) -> Family | None:
-    """ "vit", "swin", or None for a network that is neither."""
-    if isinstance(net, VisionTransformer):
-        return "vit"
-    return "swin" if isinstance(net, SwinTransformer) else None
 
 
 def find_sites(net: nn.Module) -> tuple[Site, ...]:

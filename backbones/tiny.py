@@ -28,4 +28,12 @@ RECIPES = (
             "drop_path_rate": 0.0,
         },
     ),
+    # BatchNorm, whose statistics move while it trains, is what a ConvNet adds to the cases.
+    Recipe(
+        "tiny_convnet",
+        "random ResNet for tests: 32 px, map of 4 x 4, width 32, 4 blocks with BatchNorm",
+        "convnet",
+        {"img_size": 32, "channels": (8, 16, 24, 32), "stem_width": 8, "output_stride": 8},
+        constructor="timm.models.resnet:resnet10t",
+    ),
 )

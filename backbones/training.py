@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -60,12 +60,15 @@ class ParameterGroup:
 
 
 def groups_of(
-    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float
+    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float, spared: Collection[str] = ()
 ) -> list[ParameterGroup]:
-    """The usual split: matrices decay, biases, norms and other vectors do not; frozen ones are left out."""
-    trained = [parameter for _, parameter in named if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+    """The usual split: matrices decay, biases, norms and other vectors do not, nor do those named `spared`.
+
+    Frozen ones are left out.
+    """
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    matrices = [parameter for name, parameter in trained if parameter.ndim > 1 and name not in spared]
+    vectors = [parameter for name, parameter in trained if parameter.ndim <= 1 or name in spared]
     pairs = ((matrices, weight_decay), (vectors, 0.0))
     return [ParameterGroup(chosen, lr, decay) for chosen, decay in pairs if chosen]
 
@@ -113,10 +116,16 @@ def fit(
     stage: str,
     journal: Journal,
     progress: Progress,
+    buffers: Sequence[Tensor] = (),
+    after_step: Callable[[int], None] = lambda step: None,
+    after_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Fit:
     """Minimise `loss_of(x, y)` over `recipe.epochs` passes of `epoch_of(epoch)`, which yields (x, y) batches.
 
     seed_of(epoch) seeds torch's global generator at the start of each epoch (dropout draws from it).
+    buffers: what changes in place beside the parameters (BatchNorm's statistics, a moving average of the
+    weights), journaled with them. after_step(step) and after_epoch(epoch, mean loss) are called with
+    numbers from 1; what `after_epoch` leaves must be journaled by itself or be a function of the epoch.
     Raises TrainingError as soon as a loss is seen that is not finite: every step on a CPU, every
     `check` steps on an accelerator, where looking means waiting for it.
     """
@@ -124,7 +133,7 @@ def fit(
     total = steps_per_epoch * recipe.epochs
     optimizer = _optimizer(groups, recipe, numerics)
     parameters = [parameter for group in groups for parameter in group.parameters]
-    first = _resume(journal.load(stage), optimizer, parameters)
+    first = _resume(journal.load(stage), optimizer, parameters, buffers)
     check = 1 if numerics.device == "cpu" else 20
     images, mean, step = 0, float("nan"), first * steps_per_epoch
     with progress.bar(stage, total, "step") as bar:
@@ -146,12 +155,14 @@ def fit(
                 losses.append(loss.detach().float())
                 images += len(x)
                 step += 1
+                after_step(step)
                 if step % check == 0:
                     shown = _finite(losses[-check:], stage, step)
                     bar.advance(check, note=f"epoch {epoch + 1}/{recipe.epochs}  loss {shown:.3f}")
             mean = _finite(losses, stage, step)
+            after_epoch(epoch + 1, mean)
             if epoch + 1 < recipe.epochs and journal.due():
-                journal.save(stage, _snapshot(optimizer, parameters, epoch + 1))
+                journal.save(stage, _snapshot(optimizer, parameters, buffers, epoch + 1))
     return Fit(step, images, time.monotonic() - started, mean)
 
 
@@ -179,9 +190,13 @@ def _finite(losses: list[Tensor], stage: str, step: int) -> float:
 
 
 def _snapshot(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], epoch: int
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    buffers: Sequence[Tensor],
+    epoch: int,
 ) -> dict[str, Tensor]:
     tensors = {"epoch": torch.tensor(epoch)}
+    tensors |= {f"buffer.{number}": buffer for number, buffer in enumerate(buffers)}
     for number, parameter in enumerate(parameters):
         tensors[f"parameter.{number}"] = parameter.detach()
         for name, value in optimizer.state[parameter].items():
@@ -191,7 +206,10 @@ def _snapshot(
 
 
 def _resume(
-    saved: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]
+    saved: dict[str, Tensor] | None,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    buffers: Sequence[Tensor],
 ) -> int:
     """Put a snapshot back; returns the epoch to go on with."""
     if saved is None:
@@ -199,6 +217,8 @@ def _resume(
     with torch.no_grad():
         for number, parameter in enumerate(parameters):
             parameter.copy_(saved[f"parameter.{number}"])
+        for number, buffer in enumerate(buffers):
+            buffer.copy_(saved[f"buffer.{number}"])
     for key, value in saved.items():
         if key.startswith("optimizer."):
             _, position, name = key.split(".", 2)

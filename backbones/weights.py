@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from backbones.architecture import build
-from backbones.names import Spec, find_recipe
+from backbones.names import Spec, find_recipe, parse
 from benchmarks import seeds
 from benchmarks.errors import DataError, RequestError
 
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
-CLASSIFIERS = ("head.", "head_dist.")
+CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
+LINEARS = ("head.", "head.fc.", "fc.", "classifier.")  # where timm's last layer is
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 def hash_weights(net: nn.Module) -> str:
@@ -59,7 +62,8 @@ def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
     if any(faults):
         raise RequestError(
             f"weights {path} do not fit the network: {'; '.join(filter(None, faults))}; name the "
-            "architecture they were made with (img_size=, patch_size=, depth= and so on), or another file"
+            "architecture they were made with (img_size=, patch_size=, depth= and so on), another file, "
+            "or weights=random"
         )
     return tuple(wanted)
 
@@ -100,10 +104,19 @@ def fetch_pretrained(hub_id: str) -> Path:
         ) from error
 
 
+def shipped_file(spec: Spec) -> Path | None:
+    """The weights that ship under this name and tag, or None for a name that has none."""
+    recipe = find_recipe(spec.base)
+    if recipe is None or not recipe.tags:
+        return None
+    tag = spec.base.partition(".")[2] or recipe.tags[0]
+    return SHIPPED / f"{recipe.name}.{tag}.safetensors"
+
+
 def source_of(spec: Spec) -> str:
     """Where the weights come from: "random", "pretrained" or a path; RequestError if none are pretrained."""
-    own = find_recipe(spec.base) is not None
-    source = spec.weights or ("random" if own else "pretrained")
+    own, shipped = find_recipe(spec.base) is not None, shipped_file(spec)
+    source = spec.weights or (str(shipped) if shipped else "random" if own else "pretrained")
     if source == "pretrained" and (own or _hub(spec.base) is None):
         raise RequestError(
             f"backbone {spec.base!r} has no pretrained weights; give weights=PATH or weights=random"
@@ -129,8 +142,50 @@ def with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
         net = build(spec)
     if source == "random":
         return net, "random"
-    load_weights(Path(source).expanduser(), net)
-    return net, "local"
+    path = Path(source).expanduser()
+    check_card(path)
+    load_weights(path, net)
+    return net, path.stem.partition(".")[2] if path == shipped_file(spec) else "local"
+
+
+def with_classifier(name: str) -> nn.Module:
+    """The network `name` with the classifier that its weights file holds, on the CPU, in evaluation mode.
+
+    RequestError for weights without one.
+    """
+    spec = parse(name)
+    path = Path(source_of(spec)).expanduser()
+    if path.suffix != ".safetensors":
+        raise RequestError(f"backbone {name!r} has no weights file with a classifier; give weights=PATH")
+    with torch.device("meta"):
+        check_weights(path, build(spec))
+    check_card(path)
+    with safe_open(path, "pt") as file:
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    classes = [len(state[key]) for key in state if key in (f"{prefix}weight" for prefix in LINEARS)]
+    if not classes:
+        raise RequestError(f"weights {path} hold no classifier; a teacher needs one over the same classes")
+    net = build(spec, classes[0])
+    own = net.state_dict()
+    net.load_state_dict({key: state[key].to(own[key].dtype) for key in own})
+    return net.eval()
+
+
+def check_card(path: Path) -> None:
+    """RequestError if a card lies beside the weights and names another hash."""
+    card = path.with_suffix(".json")
+    if not card.exists():
+        return
+    try:
+        said = json.loads(card.read_text()).get("sha256")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise RequestError(f"the card {card} is damaged ({error}); fetch it and its weights again") from None
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if said != found:
+        raise RequestError(
+            f"weights {path} have the hash {found[:12]}, and their card says {str(said)[:12]}; one of the "
+            "two was changed: fetch both again, or remove the card if the weights are meant"
+        )
 
 
 def _pretrained(spec: Spec, hub_id: str, tag: str) -> nn.Module:

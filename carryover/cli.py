@@ -135,6 +135,34 @@ def compare(first: str, second: str, stream: str, backbone: str, metric: str, re
 
 
 @_carryover.command()
+@click.argument("backbone")
+@click.option("--source", required=True, help="Labelled images: a source's name or folder:PATH.")
+@click.option(
+    "--objective", type=click.Choice(["supervised", "mae", "simclr"]), default="supervised", show_default=True
+)
+@click.option(
+    "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="A setting of the recipe."
+)
+@click.option("--out", type=click.Path(path_type=Path), default="pretrained", show_default=True)
+@click.option("--name", help="Of the files [BACKBONE.OBJECTIVE].")
+@click.option("--size", type=int, help="Side in pixels that the source's images are brought to.")
+@click.option("--no-mirror", is_flag=True, help="A mirrored image is of another class.")
+@click.option("--probe", "probes", multiple=True, help="Sources on which a linear probe is measured.")
+@click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--quiet", is_flag=True, help="No progress, only warnings and the card.")
+def pretrain(**asked: Any) -> int:
+    """Make a backbone from labelled or bare images.
+
+    Leaves weights (safetensors, half precision), a card, and the curve in --out; the same command goes
+    on after a kill. BACKBONE may carry weights=PATH to start from.
+    """
+    from carryover import pretrain
+
+    return pretrain.run(asked)
+
+
+@_carryover.command()
 @click.option("--clear", is_flag=True, help="Remove everything.")
 @click.option("--limit", type=float, metavar="GIB", help="Remove the least recently used beyond this size.")
 def cache(clear: bool, limit: float | None) -> int:

@@ -42,7 +42,9 @@ def as_text(kind: str) -> str:
             origin = "" if row["origin"] == plugins.OURS else f"  [{row['origin']}]"
             lines.append(f"  {name:<{width}}  {row['summary']}{origin}".rstrip())
         if title == "backbones":
-            lines.append("  and any ViT or Swin of timm by its name, e.g. vit_small_patch16_224.augreg_in21k")
+            lines.append(
+                "  and any ViT, Swin or ConvNet of timm by its name, e.g. vit_small_patch16_224.augreg_in21k"
+            )
     return "\n".join(lines)
 
 

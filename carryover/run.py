@@ -196,7 +196,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         plugin={kind: f"{plugin.module} ({plugin.origin})" for kind, plugin in ready.plugins.items()},
         data=ready.stream.info.data,
         weights=ready.backbone.weights,
-        code=_commit(),
+        code=commit(),
         env=Env(
             device=numerics.device,
             dtype=numerics.dtype,
@@ -253,7 +253,9 @@ def _high_water() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _commit() -> Code:
+def commit() -> Code:
+    """What git says of this installation; empty outside a clone."""
+
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(HOUSE), *words], capture_output=True, text=True, check=True)
         return done.stdout.strip()

@@ -41,7 +41,7 @@ class Joint(GradientMethod):
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze(except_=lambda name: not self.config.probe)
-        self._start = {name: tensor.detach().clone() for name, tensor in self._trained().items()}
+        self._start = {name: tensor.detach().clone() for name, tensor in self.backbone.changing().items()}
         self._data: dict[int, Labelled] = {}
 
     def begin(self, task: Task) -> None:

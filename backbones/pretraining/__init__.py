@@ -1,1 +1,1 @@
-"""Pretraining: how a backbone gets its weights."""
+"""How a backbone is made: objectives, the recipe, the run, and the card beside the weights."""

@@ -73,9 +73,8 @@ class GradientMethod(Method):
         self._training: list[int] = []
         self.attach(backbone)
         backbone.to(backbone.device)
-        self._initial = (
-            {name: tensor.clone() for name, tensor in self._trained().items()} if self.per_task else {}
-        )
+        started = backbone.changing() if self.per_task else {}
+        self._initial = {name: tensor.clone() for name, tensor in started.items()}
 
     # What a method says.
 
@@ -108,12 +107,12 @@ class GradientMethod(Method):
 
     def pack(self) -> dict[str, Tensor]:
         """What is stored for the task just learnt; the trained tensors by default."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._trained().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.backbone.changing().items()}
 
     def unpack(self, stored: dict[str, Tensor]) -> None:
         """Put a `pack()` back into the network."""
         with torch.no_grad():
-            for name, tensor in self._trained().items():
+            for name, tensor in self.backbone.changing().items():
                 tensor.copy_(stored[name])
 
     # What it gets.
@@ -151,14 +150,14 @@ class GradientMethod(Method):
             for task_id, pack in self.packs.items():
                 stored |= {f"task.{task_id}.{name}": tensor for name, tensor in pack.items()}
         else:
-            stored |= {f"net.{name}": tensor for name, tensor in self._trained().items()}
+            stored |= {f"net.{name}": tensor for name, tensor in self.backbone.changing().items()}
         return {"learnt": learnt_tensor(self.learnt)} | {n: t.detach().cpu() for n, t in stored.items()}
 
     def state_for(self, task_id: int | None) -> dict[str, Tensor]:
         heads = {f"head.{name}": tensor for name, tensor in self.heads.state_of(task_id).items()}
         if self.per_task and task_id is not None:
             return heads | self.packs[task_id]
-        return heads | self._trained()
+        return heads | self.backbone.changing()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.learnt = state["learnt"].tolist()
@@ -168,7 +167,7 @@ class GradientMethod(Method):
             self._active = None
         else:
             with torch.no_grad():
-                for name, tensor in self._trained().items():
+                for name, tensor in self.backbone.changing().items():
                     tensor.copy_(state[f"net.{name}"])
 
     def footprint(self) -> Footprint:
@@ -188,11 +187,6 @@ class GradientMethod(Method):
         return max(self.config.epochs, math.ceil(self.config.min_steps / per_epoch)), per_epoch
 
     # How it is done.
-
-    def _trained(self) -> dict[str, Tensor]:
-        """The tensors of the network that are not frozen parameters, by name."""
-        tensors = self.backbone.net.state_dict(keep_vars=True)
-        return {n: t for n, t in tensors.items() if not isinstance(t, nn.Parameter) or t.requires_grad}
 
     def _fit(self, parts: Sequence[tuple[int, Labelled]], stage: str) -> Fit:
         config, seeds, device = self.config, self.context.seeds, self.backbone.device
@@ -233,4 +227,5 @@ class GradientMethod(Method):
             stage=stage,
             journal=self.context.journal,
             progress=self.context.progress,
+            buffers=[t for t in self.backbone.changing().values() if not isinstance(t, nn.Parameter)],
         )

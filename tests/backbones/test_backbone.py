@@ -24,6 +24,8 @@ NUMERICS = Numerics()  # CPU, float32, one thread
 VIT = "vit_tiny_patch16_224?img_size=48&depth=2&weights=random"
 GAP = "vit_tiny_patch16_224?img_size=32&depth=1&class_token=false&global_pool=avg&weights=random"
 SWIN = "swin_tiny_patch4_window7_224?img_size=64&embed_dim=24&weights=random"
+CONV = "resnet18?img_size=32&channels=8,16,24,32&weights=random"
+NEXT = "convnext_atto?img_size=64&depths=1,1,1,1&weights=random"
 REG = "vit_medium_patch16_reg4_gap_256?img_size=32&depth=1&weights=random"
 
 
@@ -32,10 +34,13 @@ def pixels(count: int = 4, side: int = 32) -> torch.Tensor:
     return torch.from_numpy(drawn)
 
 
-@pytest.mark.parametrize("name", [VIT, GAP, SWIN, REG])
+@pytest.mark.parametrize("name", [VIT, GAP, SWIN, REG, CONV, NEXT])
 def test_features_are_those_of_plain_timm(name: str) -> None:
     backbone = open_backbone(name, numerics=NUMERICS)
-    plain = timm.create_model(name.partition("?")[0], num_classes=0, **parse(name).arguments).eval()
+    arguments = dict(parse(name).arguments)
+    if backbone.info.family == "convnet":
+        del arguments["img_size"]
+    plain = timm.create_model(name.partition("?")[0], num_classes=0, **arguments).eval()
     plain.load_state_dict(backbone.net.state_dict())
     images = backbone.prepare(pixels())
     expected = plain(images)
@@ -63,8 +68,45 @@ def test_tokens_are_the_normed_patches_in_row_order(name: str) -> None:
         torch.testing.assert_close(normed, torch.zeros_like(normed), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["tiny_convnet", NEXT])
+def test_tokens_of_a_convnet_pool_to_its_features_before_the_norm(name: str) -> None:
+    backbone = open_backbone(name, numerics=NUMERICS)
+    images = backbone.prepare(pixels())
+    with torch.no_grad():
+        tokens = backbone.forward_tokens(images)
+        maps = backbone.net.forward_features(images)
+    height, width = backbone.info.grid
+    assert maps.shape == (4, backbone.info.width, height, width)
+    assert tokens.shape == (4, height * width, backbone.info.width)
+    if name == NEXT:
+        normed = tokens.mean(-1)  # a fresh LayerNorm leaves mean 0
+        torch.testing.assert_close(normed, torch.zeros_like(normed), atol=1e-5, rtol=0)
+    else:
+        torch.testing.assert_close(tokens[:, width + 1], maps[:, :, 1, 1])
+        torch.testing.assert_close(tokens.mean(1), backbone(images), rtol=1e-4, atol=1e-5)
+    assert backbone.sites() == ()
+
+
+def test_a_frozen_batchnorm_keeps_its_statistics_and_one_that_trains_moves_them() -> None:
+    backbone = open_backbone("tiny_convnet", numerics=NUMERICS)
+    images = backbone.prepare(pixels())
+    before = {name: buffer.clone() for name, buffer in backbone.net.named_buffers()}
+    backbone.freeze()
+    backbone.train()
+    backbone(images)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.net.named_buffers())
+    assert not backbone.changing()
+    backbone.freeze(except_=lambda name: name.startswith("layer4.0.bn1"))
+    backbone.train()
+    backbone(images)
+    moved = {n for n, buffer in backbone.net.named_buffers() if not torch.equal(buffer, before[n])}
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    assert moved == {f"layer4.0.bn1.{kind}" for kind in kinds}
+    assert backbone.changing().keys() == moved | {"layer4.0.bn1.weight", "layer4.0.bn1.bias"}
+
+
 def test_gradients_flow_through_features_and_tokens() -> None:
-    for name in ("tiny_vit", "tiny_swin"):
+    for name in ("tiny_vit", "tiny_swin", "tiny_convnet"):
         backbone = open_backbone(name, numerics=NUMERICS)
         images = backbone.prepare(pixels())
         (backbone(images).square().sum() + backbone.forward_tokens(images).square().sum()).backward()
@@ -193,9 +235,12 @@ def test_an_image_of_the_right_size_is_only_normalised() -> None:
     ("name", "said"),
     [
         ("tiny_vti", "did you mean 'tiny_vit'"),
-        ("vit_tiny_patch16_242", "any timm ViT or Swin name, such as vit_tiny_patch16_224"),
-        ("resnet18", "neither a ViT nor a Swin"),
-        ("swinv2_tiny_window8_256", "neither a ViT nor a Swin"),
+        ("vit_tiny_patch16_242", "any timm ViT, Swin or ConvNet name, such as vit_tiny_patch16_224"),
+        ("swinv2_tiny_window8_256", "neither a ViT, a Swin nor a ConvNet"),
+        ("mobilenetv3_small_050", "neither a ViT, a Swin nor a ConvNet"),
+        ("resnet18?chanels=8,8,8,8&weights=random", "did you mean 'channels'"),
+        ("tiny_convnet?output_stride=7", "do not fit together"),
+        ("tiny_vit.mae", "unknown tag of tiny_vit 'mae'"),
         ("vit_base_patch16_xp_224?weights=random", "ParallelScalingBlock"),
         ("vit_tiny_patch16_224.augreg", "unknown tag of vit_tiny_patch16_224 'augreg'"),
         ("tiny_vit?dpth=3", "did you mean 'depth'"),

@@ -37,7 +37,7 @@ from carryover.plugins import method_class, methods
 from carryover.protocols import continual
 from methods.base import Context, Method
 
-BACKBONES = ("tiny_vit", "tiny_swin")
+BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet")
 SCENARIOS = ("task", "class", "domain")
 CLASSES, TRAIN, TEST = 6, 12, 5
 
@@ -99,7 +99,7 @@ def found(name: str) -> type[Method]:
 
 
 def all_cases() -> list[Case]:
-    """Every method that is found, on both families and in every scenario; the variants on a ViT."""
+    """Every method that is found, on every family and in every scenario; the variants on a ViT."""
     plain = [Case(m, b, s) for m in methods() for b in BACKBONES for s in SCENARIOS]
     return plain + [Case(m, "tiny_vit", s, tuple(o.items())) for m, s, o in VARIANTS]
 

@@ -1,0 +1,66 @@
+"""The objectives by name, each around the network that is kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from backbones.architecture import build, preprocessing_of
+from backbones.names import Spec, parse
+from backbones.pretraining.mae import MAE
+from backbones.pretraining.plan import Settings
+from backbones.pretraining.simclr import SimCLR
+from backbones.pretraining.supervised import Supervised
+from backbones.weights import with_classifier, with_weights
+from benchmarks.errors import RequestError
+from benchmarks.seeds import derive
+
+Objective = Supervised | MAE | SimCLR
+
+
+def make_objective(
+    name: str, spec: Spec, settings: Settings, classes: int, *, any_size: bool = False
+) -> Objective:
+    """The objective `name` with its network, on the CPU.
+
+    The network's weights are drawn, or those that `spec` names; a classifier over `classes` (0: none) and
+    whatever else trains are drawn. any_size: the network will see images of several sizes. RequestError
+    for a network or a teacher that does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive("pretrain", "weights", spec.architecture, settings.seed))
+        net = build(spec, classes, any_size)
+        if name == "mae":
+            objective: Objective = MAE(net, mask_ratio=settings.mask_ratio)
+        elif name == "simclr":
+            objective = SimCLR(net, temperature=settings.temperature)
+        else:
+            teacher, size = _teacher(spec, settings.teacher, classes) if settings.teacher else (None, None)
+            objective = Supervised(
+                net, settings.label_smoothing, teacher, settings.distill, settings.temperature, size
+            )
+    if spec.weights not in (None, "random"):
+        with torch.device("meta"):
+            sketch = build(spec)
+        started, _ = with_weights(spec, sketch)
+        net.load_state_dict(started.state_dict(), strict=False)  # a classifier stays as drawn
+    return objective
+
+
+def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int, int]]:
+    """The teacher and the size of its images."""
+    teacher = with_classifier(name)
+    with torch.device("meta"):
+        own = preprocessing_of(build(parse(name)), parse(name))
+        other = preprocessing_of(build(spec), spec)
+    found = int(teacher.num_classes)  # type: ignore[arg-type]
+    if found != classes:
+        raise RequestError(
+            f"teacher {name!r} tells {found} classes apart, and the source has {classes}; take one of them"
+        )
+    if own.normalisation != other.normalisation:
+        raise RequestError(
+            f"teacher {name!r} expects images of {own.normalisation}, the network {spec.canonical!r} of "
+            f"{other.normalisation}; give both the same mean and std"
+        )
+    return teacher, own.size

@@ -1,0 +1,297 @@
+"""One pretraining run, from a source of images to a weights file with its card and curve.
+
+The folder it works in holds `plan.json`, which says what is being made there, so that the same command
+goes on after a kill, and another command does not write over it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import timm
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from backbones import training
+from backbones.architecture import build, preprocessing_of, size_of
+from backbones.backbone import open_backbone
+from backbones.families import family_of
+from backbones.loading import Loader
+from backbones.names import parse
+from backbones.numerics import Numerics, set_fused
+from backbones.preprocessing import Preprocessing
+from backbones.pretraining.augmentation import Augmentation, Mixing
+from backbones.pretraining.card import Card
+from backbones.pretraining.curve import Point, draw_curve, read_curve, write_curve
+from backbones.pretraining.evaluation import inference_rate, probe, top1
+from backbones.pretraining.objectives import make_objective
+from backbones.pretraining.plan import Settings, check, check_source, check_stages, size_at, stages_of
+from backbones.training import Batch, Fit, Journal, groups_of
+from backbones.weights import with_classifier
+from benchmarks.errors import RequestError
+from benchmarks.progress import Progress
+from benchmarks.seeds import derive, generator
+from benchmarks.sources.source import SourceData
+from benchmarks.store import Store, write_atomic
+
+VALIDATED = 1500  # images that the curve is drawn from; the card's number comes from all
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made: `name` is the file's; `source` is loaded already, `source_name` as typed."""
+
+    name: str
+    backbone: str
+    objective: str
+    source_name: str
+    source: SourceData
+    settings: Settings
+    mirror: bool = True
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where it is made, and with what."""
+
+    folder: Path
+    numerics: Numerics
+    store: Store
+    journal: Journal
+    progress: Progress
+    commit: str = ""
+
+
+def pretrain(plan: Plan, site: Workplace, probes: dict[str, SourceData]) -> Card:
+    """Train, keep the averaged weights in half precision, evaluate what was kept, write card and curve.
+
+    probes: sources by name on which the result is probed. RequestError for what cannot be trained: found
+    before the first step.
+    """
+    run = Run(plan, site)
+    fitted = run.fit()
+    path = run.save()
+    card = run.evaluate(path, fitted, probes)
+    card.write(site.folder)
+    return card
+
+
+class Run:
+    """The parts of one run, made and checked; `fit`, `save`, `evaluate` in that order."""
+
+    def __init__(self, plan: Plan, site: Workplace) -> None:
+        check(plan.settings)
+        site.numerics.apply()
+        self.plan, self.site = plan, site
+        self.spec = parse(plan.backbone)
+        self.train, self.valid = plan.source.train, plan.source.test
+        self.classes = len(plan.source.class_names) if plan.objective == "supervised" else 0
+        check_source(plan.source_name, plan.source, plan.objective)
+        with torch.device("meta"):
+            sketch = build(self.spec)
+        height, width = size_of(sketch, self.spec)
+        if height != width:
+            raise RequestError(f"pretraining takes square images, and {plan.backbone} has {height}x{width}")
+        self.size = height
+        self.stages = stages_of(plan.settings, self.size)
+        check_stages(self.stages, sketch, plan.source_name, plan.source, plan.objective)
+        self.preprocessing = preprocessing_of(sketch, self.spec)
+        self.objective = make_objective(
+            plan.objective, self.spec, plan.settings, self.classes, any_size=len(self.stages) > 1
+        ).to(site.numerics.device)
+        self._claim_folder()  # after the last check, since it writes
+        if family_of(sketch) == "convnet":
+            self.objective = self.objective.to(memory_format=torch.channels_last)
+        decay = plan.settings.ema
+        self.average = ModelEmaV3(self.objective.net, decay, use_warmup=True) if decay else None
+        self.points = read_curve(self._curve)
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network whose weights are kept."""
+        return self.average.module if self.average is not None else self.objective.net
+
+    def fit(self) -> Fit:
+        """Train through all stages."""
+        settings, numerics = self.plan.settings, self.site.numerics
+        net = self.objective.net
+        for module in self.objective.modules():
+            set_fused(module, numerics, differentiable=True)
+        spare: set[str] = getattr(net, "no_weight_decay", set)()
+        groups = groups_of(
+            self.objective.named_parameters(),
+            settings.lr,
+            settings.weight_decay,
+            {f"net.{name}" for name in spare},
+        )
+        buffers = [buffer for _, buffer in self.objective.named_buffers()]
+        if self.average is not None:
+            buffers += list(self.average.module.state_dict().values())
+        steps = max(1, len(self.train) // settings.batch_size)
+        epochs = sum(stage.epochs for stage in self.stages)
+        recipe = training.Recipe(epochs, settings.warmup_epochs, clip_norm=settings.clip_norm or None)
+        self.objective.train()
+        self._started = time.monotonic()
+        return training.fit(
+            self.objective,
+            groups,
+            self._epoch,
+            steps,
+            recipe,
+            numerics=numerics,
+            seed_of=lambda epoch: derive("pretrain", "global", settings.seed, epoch),
+            stage="pretraining",
+            journal=self.site.journal,
+            progress=self.site.progress,
+            buffers=buffers,
+            after_step=self._after_step,
+            after_epoch=self._after_epoch,
+        )
+
+    def save(self) -> Path:
+        """The kept weights as NAME.safetensors: parameters in half precision, statistics in single."""
+        tensors = {}
+        learnt = dict(self.kept.named_parameters())
+        for name, tensor in self.kept.state_dict().items():
+            small = name in learnt and tensor.is_floating_point()
+            tensors[name] = (tensor.half() if small else tensor).detach().cpu().contiguous().clone()
+        path = self.site.folder / f"{self.plan.name}.safetensors"
+        write_atomic(path, safetensors.torch.save(tensors, {"format": "pt"}))
+        return path
+
+    def evaluate(self, path: Path, fitted: Fit, probes: dict[str, SourceData]) -> Card:
+        """The card of what was saved, measured on the file."""
+        plan, site = self.plan, self.site
+        bare = self.spec.with_weights(None)
+        saved = self.spec.with_weights(str(path)).canonical
+        backbone = open_backbone(saved, store=site.store, numerics=site.numerics)
+        accuracy = None
+        if self.classes:
+            net = with_classifier(saved).to(site.numerics.device)
+            accuracy = top1(net, self.valid, self.preprocessing, site.numerics, site.progress)
+        found = {
+            name: dict(
+                zip(("linear", "nearest class mean"), probe(backbone, data, site.progress), strict=True)
+            )
+            for name, data in probes.items()
+        }
+        seconds = sum(point.seconds for point in self.points)
+        draw_curve(
+            site.folder / f"{plan.name}.png",
+            self.points,
+            plan.name,
+            "validation top-1" if self.classes else "validation loss",
+        )
+        return Card(
+            name=plan.name,
+            backbone=bare.canonical,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            parameters=backbone.info.parameters,
+            objective=plan.objective,
+            settings=dataclasses.asdict(plan.settings),
+            source=plan.source_name,
+            fingerprint=plan.source.fingerprint,
+            terms=plan.source.terms,
+            images=len(self.train),
+            classes=len(plan.source.class_names),
+            epochs=sum(stage.epochs for stage in self.stages),
+            seconds=seconds,
+            machine=site.numerics.describe(),
+            commit=site.commit,
+            versions={"torch": str(torch.__version__), "timm": timm.__version__},
+            loss=fitted.loss,
+            top1=accuracy,
+            probes=found,
+            training_rate=len(self.train) * len(self.points) / max(seconds, 1e-9),
+            inference_rate=inference_rate(backbone),
+        )
+
+    # Below: how it is done.
+
+    @property
+    def _curve(self) -> Path:
+        return self.site.folder / f"{self.plan.name}.csv"
+
+    def _epoch(self, epoch: int) -> Iterator[Batch]:
+        settings, device = self.plan.settings, self.site.numerics.device
+        size, views = size_at(self.stages, epoch), self.objective.views
+        augment = Augmentation(
+            settings,
+            self.preprocessing.mean,
+            self.preprocessing.std,
+            strong=self.plan.objective == "simclr",
+            mirror=self.plan.mirror,
+        )
+        mix = Mixing(settings, self.classes)
+        labels = torch.from_numpy(np.ascontiguousarray(self.train.labels)).to(device)
+        order = generator("pretrain", "order", settings.seed, epoch).permutation(len(self.train))
+        # A last batch of a few images would spoil BatchNorm's statistics; they wait for another epoch.
+        order = order[: max(1, len(order) // settings.batch_size) * settings.batch_size]
+        loader = Loader(self.train.inputs, device)
+        for positions, pixels in loader.batches(order, settings.batch_size):
+            images, targets = augment(pixels, size, views), labels[torch.from_numpy(positions).to(device)]
+            yield mix(images, targets) if self.classes else (images, targets)
+
+    def _after_step(self, step: int) -> None:
+        if self.average is not None:
+            self.average.update(self.objective.net, step=step)
+
+    def _after_epoch(self, epoch: int, loss: float) -> None:
+        seconds = time.monotonic() - self._started
+        size = size_at(self.stages, epoch - 1)
+        point = Point(epoch, size, loss, self._validation(size), seconds)
+        # After a kill, an epoch may be run again whose point was written already.
+        self.points = [*(point for point in self.points if point.epoch < epoch), point]
+        write_curve(self._curve, self.points)
+        self.objective.train()
+        self._started = time.monotonic()
+
+    def _validation(self, size: int) -> float:
+        rows = generator("pretrain", "validation").permutation(len(self.valid))[:VALIDATED]
+        part = self.valid.select(np.sort(rows))
+        preprocessing = Preprocessing((size, size), self.preprocessing.mean, self.preprocessing.std)
+        if self.classes:
+            return top1(self.kept, part, preprocessing, self.site.numerics, self.site.progress)
+        return self._held_out_loss(part.inputs.pixels(), preprocessing)
+
+    @torch.no_grad()
+    def _held_out_loss(self, pixels: np.ndarray, preprocessing: Preprocessing) -> float:
+        """The objective on images that are not augmented (simclr: on an image and its mirror)."""
+        self.objective.eval()
+        losses: list[Tensor] = []
+        device = self.site.numerics.device
+        devices = [torch.device(device)] if device != "cpu" else []
+        with torch.random.fork_rng(devices=devices), self.site.numerics.autocast():
+            torch.manual_seed(derive("pretrain", "held out"))
+            for start in range(0, len(pixels) - 1, 256):
+                batch = preprocessing(torch.from_numpy(pixels[start : start + 256]).to(device))
+                views = torch.cat([batch, batch.flip(-1)]) if self.objective.views == 2 else batch
+                losses.append(self.objective(views, torch.empty(0, dtype=torch.long, device=device)).float())
+        return float(torch.stack(losses).mean())
+
+    def _claim_folder(self) -> None:
+        """Say in the folder what is made there; RequestError where it says otherwise already."""
+        plan, path = self.plan, self.site.folder / f"{self.plan.name}.plan.json"
+        said = {
+            "backbone": self.spec.canonical,
+            "objective": plan.objective,
+            "source": plan.source.fingerprint,
+            "settings": dataclasses.asdict(plan.settings),
+        }
+        if path.exists() and (found := json.loads(path.read_text())) != said:
+            other = [key for key in said if found.get(key) != said[key]]
+            raise RequestError(
+                f"{path} belongs to another run (it differs in {', '.join(other)}); give another --name or "
+                "--out, or remove that file and its journal to start over"
+            )
+        self.site.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (json.dumps(said, indent=2) + "\n").encode())

@@ -1,0 +1,86 @@
+"""`carryover pretrain`: from what was typed to a run, and its card on the screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from backbones.numerics import choose
+from backbones.pretraining.plan import DEFAULTS, Settings
+from backbones.pretraining.run import Plan, Workplace, pretrain
+from backbones.training import TrainingError
+from benchmarks.errors import RequestError
+from benchmarks.naming import parse, typed
+from benchmarks.sources import open_source
+from benchmarks.store import Store, locked
+from carryover.journal import Journal
+from carryover.progress import shown
+from carryover.request import command
+from carryover.results import slug
+from carryover.run import commit
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def run(asked: Mapping[str, Any]) -> int:
+    """Pretrain as asked on the command line; the exit code."""
+    settings = _settings(asked["objective"], asked["options"])
+    store, progress = Store.default(), shown(asked["quiet"])
+    numerics = choose(asked["device"], store, asked["threads"])
+    folder: Path = asked["out"]
+    name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
+    source = open_source(asked["source"]).load(store, progress, size=asked["size"])
+    plan = Plan(
+        name, asked["backbone"], asked["objective"], asked["source"], source, settings, not asked["no_mirror"]
+    )
+    probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
+    journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
+    code = commit()
+    said = f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
+    site = Workplace(folder, numerics, store, journal, progress, said)
+    if not asked["quiet"]:
+        print(f"pretraining {plan.backbone} on {numerics.describe()}", file=sys.stderr)
+    try:
+        with locked(folder / f"{name}.lock", lambda said: progress.warn(said)):
+            card = pretrain(plan, site, probes)
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted; finished epochs are kept. Go on with:\n  {command(_words(asked))}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    journal.close()
+    Console().print(Markdown(card.markdown().rpartition("\n![")[0]))
+    joint = "&" if "?" in card.backbone else "?"
+    print(f"\nuse it: --backbone '{card.backbone}{joint}weights={folder}/{name}.safetensors'")
+    return OK
+
+
+def _settings(objective: str, options: tuple[str, ...]) -> Settings:
+    """What was typed, over the objective's own defaults."""
+    values: dict[str, object] = dict(DEFAULTS[objective])
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise RequestError(f"option {option!r} has no value; write {option}=VALUE")
+        values[key] = value
+    return typed("pretrain", "setting", Settings, values)
+
+
+def _words(asked: Mapping[str, Any]) -> list[str]:
+    """The command line again."""
+    words = ["pretrain", asked["backbone"]]
+    for key in ("source", "objective", "out", "name", "size", "device", "threads"):
+        if asked[key] is not None:
+            words += [f"--{key}", str(asked[key])]
+    words += [word for probe in asked["probes"] for word in ("--probe", probe)]
+    words += [word for option in asked["options"] for word in ("-o", option)]
+    return words + ["--no-mirror"] * asked["no_mirror"] + ["--quiet"] * asked["quiet"]
