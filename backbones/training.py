@@ -223,6 +223,12 @@ def _resume(
         if key.startswith("optimizer."):
             _, position, name = key.split(".", 2)
             parameter = parameters[int(position)]
-            # Adam's step counter lives on the CPU unless the optimiser is fused.
-            optimizer.state[parameter][name] = value.to(parameter.device)
+            optimizer.state[parameter][name] = _like(parameter, value)
     return int(saved["epoch"])
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` where the parameter is, and laid out as it is: fused optimisers walk through both in memory."""
+    if value.shape != parameter.shape:  # Adam's step counter
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
