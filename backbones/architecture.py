@@ -41,7 +41,11 @@ ANY_SIZE: Mapping[str, Mapping[str, Value]] = {
     "vit": {"dynamic_img_size": True},
     "swin": {"strict_img_size": False},
 }
-LAYERS = ("norm_layer", "act_layer", "embed_norm_layer")
+# Attention layers of this house, by the word that a user types after attn_layer=.
+ATTENTION: Mapping[str, str] = {
+    "external_attention": "backbones.external_attention.attention:MultiHeadExternalAttention"
+}
+LAYERS = ("norm_layer", "act_layer", "embed_norm_layer", "attn_layer")
 
 
 def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
@@ -64,6 +68,9 @@ def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
     arguments = {**(recipe.arguments if recipe else {}), **spec.arguments}
     if family == "convnet":
         arguments = _without_size(arguments)  # a ConvNet takes any
+    if arguments.get("attn_layer") in ATTENTION:
+        layer = _imported(ATTENTION[str(arguments.pop("attn_layer"))])
+        constructor = partial(constructor, attn_layer=layer)
     if any_size:
         arguments |= ANY_SIZE.get(family or "", {})
     try:
@@ -154,7 +161,7 @@ def _check_name(base: str) -> None:
     if _file_of(base) not in FILES:
         raise RequestError(
             f"backbone {base!r} is neither a ViT, a Swin nor a ConvNet as Carryover knows them (timm has "
-            f"it in {_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))} or another of timm's"
+            f"it in {_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))}, or another name"
         )
     tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
     if tag and tag not in tags:
@@ -173,6 +180,8 @@ def _check_arguments(spec: Spec, network: Callable[..., object]) -> None:
     for key, value in spec.arguments.items():
         if key not in typable:
             raise unknown(f"parameter of backbone {spec.base}", key, [*typable, "weights", "mean", "std"])
+        if key == "attn_layer" and value not in ATTENTION:
+            raise unknown("attn_layer", str(value), ATTENTION)
         wanted = _wanted(key, typable[key])
         if not _fits(value, wanted):
             raise RequestError(f"backbone {spec.canonical!r}: {key}={_text(value)} must be {wanted}")

@@ -15,6 +15,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from backbones.external_attention.attention import MultiHeadExternalAttention
+from backbones.external_attention.eamlp import EAMLP
 from backbones.names import Family, Value
 from benchmarks.errors import RequestError
 
@@ -40,8 +42,11 @@ class Shape:
 
 def family_of(net: nn.Module) -> Family | None:
     """None for a network that Carryover does not know."""
+    if isinstance(net, EAMLP):
+        return "external_attention"
     if isinstance(net, VisionTransformer):
-        return "vit"
+        external = any(isinstance(module, MultiHeadExternalAttention) for module in net.modules())
+        return "external_attention" if external else "vit"
     if isinstance(net, SwinTransformer):
         return "swin"
     return "convnet" if type(net).__module__.rpartition(".")[2] in CONVNETS else None

@@ -38,6 +38,7 @@ NETWORKS: Mapping[str, str] = MappingProxyType(
     {
         "vit": "timm.models.vision_transformer:VisionTransformer",
         "swin": "timm.models.swin_transformer:SwinTransformer",
+        "external_attention": "backbones.external_attention.eamlp:EAMLP",
     }
 )
 
@@ -141,9 +142,10 @@ def find_recipe(name: str) -> Recipe | None:
 
 
 def _own() -> tuple[Recipe, ...]:
-    from backbones import small, tiny  # they import Recipe from here
+    from backbones import pretrained, tiny  # they import Recipe from here
+    from backbones.external_attention import configurations
 
-    return (*small.RECIPES, *tiny.RECIPES)
+    return (*pretrained.RECIPES, *configurations.RECIPES, *tiny.RECIPES)
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -1,4 +1,4 @@
-"""Where self-attention happens: one `Site` for each attention block; a ConvNet has none.
+"""Where self-attention happens: one `Site` for each block; ConvNets and external attention have none.
 
 What differs: a ViT has one stage of `blocks`, prefix tokens (class, registers) and attends globally;
 a Swin has stages, no prefix, maps in NHWC, and attends within windows that every second block shifts,
@@ -15,6 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from backbones.families import family_of
 from benchmarks.errors import RequestError
 
 Pair = tuple[int, int]
@@ -78,6 +79,8 @@ def find_sites(net: nn.Module) -> tuple[Site, ...]:
 
 def _blocks(net: nn.Module) -> Iterator[tuple[int, str, nn.Module]]:
     """Stage, path and module of every block."""
+    if family_of(net) == "external_attention":
+        return
     if isinstance(net, VisionTransformer):
         for number, block in enumerate(net.blocks):
             yield 0, f"blocks.{number}", block

@@ -36,4 +36,10 @@ RECIPES = (
         {"img_size": 32, "channels": (8, 16, 24, 32), "stem_width": 8, "output_stride": 8},
         constructor="timm.models.resnet:resnet10t",
     ),
+    Recipe(
+        "tiny_external_attention",
+        "random EAMLP for tests: 32 px, 2 x 2 tokens, width 32, 2 blocks, 2 heads",
+        "external_attention",
+        {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0},
+    ),
 )

@@ -21,7 +21,7 @@ from benchmarks.errors import DataError, RequestError
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
 LINEARS = ("head.", "head.fc.", "fc.", "classifier.")  # where timm's last layer is
-SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED = Path(__file__).parent / "pretrained"
 
 
 def hash_weights(net: nn.Module) -> str:

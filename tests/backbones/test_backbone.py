@@ -105,6 +105,19 @@ def test_a_frozen_batchnorm_keeps_its_statistics_and_one_that_trains_moves_them(
     assert backbone.changing().keys() == moved | {"layer4.0.bn1.weight", "layer4.0.bn1.bias"}
 
 
+@pytest.mark.parametrize("name", ["tiny_external_attention", "tiny_vit?attn_layer=external_attention"])
+def test_external_attention_has_tokens_like_a_vit_and_no_sites_of_self_attention(name: str) -> None:
+    backbone = open_backbone(name, numerics=NUMERICS)
+    images = backbone.prepare(pixels())
+    with torch.no_grad():
+        maps = backbone.net.forward_features(images)
+        assert torch.equal(backbone.forward_tokens(images), maps[:, 1:])
+        assert torch.equal(backbone(images), maps[:, 0])
+    assert backbone.info.family == "external_attention"
+    assert backbone.info.grid[0] * backbone.info.grid[1] == maps.shape[1] - 1
+    assert backbone.sites() == ()
+
+
 def test_gradients_flow_through_features_and_tokens() -> None:
     for name in ("tiny_vit", "tiny_swin", "tiny_convnet"):
         backbone = open_backbone(name, numerics=NUMERICS)
@@ -241,6 +254,8 @@ def test_an_image_of_the_right_size_is_only_normalised() -> None:
         ("resnet18?chanels=8,8,8,8&weights=random", "did you mean 'channels'"),
         ("tiny_convnet?output_stride=7", "do not fit together"),
         ("tiny_vit.mae", "unknown tag of tiny_vit 'mae'"),
+        ("tiny_vit?attn_layer=external", "did you mean 'external_attention'"),
+        ("tiny_external_attention?img_size=2", "do not fit together"),
         ("vit_base_patch16_xp_224?weights=random", "ParallelScalingBlock"),
         ("vit_tiny_patch16_224.augreg", "unknown tag of vit_tiny_patch16_224 'augreg'"),
         ("tiny_vit?dpth=3", "did you mean 'depth'"),

@@ -37,7 +37,7 @@ from carryover.plugins import method_class, methods
 from carryover.protocols import continual
 from methods.base import Context, Method
 
-BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet")
+BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")
 SCENARIOS = ("task", "class", "domain")
 CLASSES, TRAIN, TEST = 6, 12, 5
 
