@@ -47,6 +47,7 @@ def columns(table: Table) -> list[Column]:
         Column("head\nparams", "parameters of the head", lambda line: si(line.head), 4),
         Column("bits/\ntask", "stored bits per task", lambda line: si(line.stored_bits_per_task), 2),
         Column("exem-\nplars", "exemplars", lambda line: whole(line.exemplars), 3),
+        Column("image\npasses", "image passes of the training", lambda line: si(line.passes), 3),
         Column("train\ntime", "training time", lambda line: duration(line.train_s), 3),
         *dtype,
     ]

@@ -75,7 +75,7 @@ def _flat(line: Line) -> dict[str, object]:
     }
     for name, spread in line.metrics.items():
         row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
-    costs = ("trainable", "head", "stored_bits_per_task", "exemplars", "train_s")
+    costs = ("trainable", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
     row |= {name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "fill")}
     return row
 

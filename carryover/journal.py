@@ -27,7 +27,7 @@ class Progress(msgspec.Struct, kw_only=True):
     """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
 
     predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
-    task was last evaluated with.
+    task was last evaluated with; passes: images trained with, counted in every pass.
     """
 
     learnt: int = 0
@@ -37,6 +37,7 @@ class Progress(msgspec.Struct, kw_only=True):
     train_s: float = 0.0
     eval_s: float = 0.0
     prepare_s: float = 0.0
+    passes: int = 0
     observations: list[dict[str, float]] = []
     notes: list[str] = []
 

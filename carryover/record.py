@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar]
@@ -86,8 +86,8 @@ class Cost(Struct, frozen=True, kw_only=True):
     """Seconds of work (without waiting), peak memory in 2^20 bytes, and the method's footprint.
 
     trainable: parameters that train, the head apart from the rest; stored_bits_per_task: what must be
-    kept for each task learnt, exemplars included; exemplars: images kept at the end; macs: multiply-adds
-    of one image's prediction. None: not known.
+    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images trained
+    with, counted in every pass; macs: multiply-adds of one image's prediction. None: not known.
     """
 
     train_s: Seconds = 0.0
@@ -98,6 +98,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     head: Count | None = None
     stored_bits_per_task: Annotated[float, Meta(ge=0)] | None = None
     exemplars: Count | None = None
+    passes: Count | None = None
     macs: Count | None = None
 
 
@@ -163,10 +164,10 @@ class Record(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"metric {name} is {value}; a metric that cannot be computed is absent")
 
     def outcome(self) -> dict[str, object]:
-        """What two runs of one key must agree on: status, rows, metrics, test sets and footprint."""
+        """What two runs of one key must agree on: status, rows, metrics, test sets, footprint and passes."""
         footprint = {
             name: getattr(self.cost, name)
-            for name in ("trainable", "head", "stored_bits_per_task", "exemplars")
+            for name in ("trainable", "head", "stored_bits_per_task", "exemplars", "passes")
         }
         return {
             "status": self.status,

@@ -150,6 +150,7 @@ def _learn(
         head=kept.head,
         stored_bits_per_task=kept.stored_bits / len(tasks),
         exemplars=kept.exemplars,
+        passes=outcome.done.passes,
     )
     notes = [*ready.stream.info.notes, *dict.fromkeys([*outcome.done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:

@@ -40,6 +40,7 @@ class Line:
     head: float | None = None
     stored_bits_per_task: float | None = None
     exemplars: float | None = None
+    passes: float | None = None
     train_s: float | None = None
     dtype: str = ""
     fresh: bool = False
@@ -164,6 +165,7 @@ def _line(
         head=_mean(cost.head for cost in costs),
         stored_bits_per_task=_mean(cost.stored_bits_per_task for cost in costs),
         exemplars=_mean(cost.exemplars for cost in costs),
+        passes=_mean(cost.passes for cost in costs),
         train_s=_mean(cost.train_s for cost in costs),
         dtype=", ".join(sorted({record.env.dtype for record in records})),
         fresh=any(record.key in fresh for record in records),

@@ -88,8 +88,10 @@ class LinearProbe(Method):
         features = self._features(task.train.inputs, task.id)
         labels = torch.from_numpy(task.train.labels)
         if self.config.solver == "exact":
+            self.passes = len(features)
             self._solve(task, features.numpy(), task.train.labels)
         else:
+            self.passes = self.config.epochs * len(features)
             self._descend(task, features, labels)
         self.learnt.append(task.id)
 

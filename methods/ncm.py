@@ -52,6 +52,7 @@ class NCM(Method):
             chosen = features[labels == label]
             self._sums[cls] = self._sums.get(cls, 0) + chosen.sum(0)
             self._counts[cls] = self._counts.get(cls, 0) + len(chosen)
+        self.passes = len(features)
         self.learnt.append(task.id)
 
     def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:

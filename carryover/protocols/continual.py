@@ -73,6 +73,7 @@ def run(
             started = time.monotonic()
             method.learn(task)
             done.train_s += time.monotonic() - started
+            done.passes += method.passes
             done.learnt = task.id + 1
             done.observations.append(method.observations())
             journal.commit(done, method.state())

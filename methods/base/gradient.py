@@ -198,6 +198,7 @@ class GradientMethod(Method):
             ]
         ).to(device)
         epochs, steps = self.steps(len(inputs))
+        self.passes = epochs * len(inputs)
         loader = Loader(inputs, device, self.context.workers)
 
         def epoch_of(epoch: int) -> Iterator[Batch]:

@@ -83,6 +83,7 @@ class Method(ABC):
         self.backbone = backbone
         self.context = context
         self.learnt: list[int] = []  # ids of the tasks learnt, in order
+        self.passes = 0  # images that the last `learn` was trained with, counted anew in every pass
 
     def prepare(self, pool: Labelled | None) -> None:
         """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default."""

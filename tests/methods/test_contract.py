@@ -272,3 +272,13 @@ def test_a_fresh_process_predicts_old_tasks_with_the_same_bits(tmp_path: Path) -
             # As predicted right after the task was learnt, before any other.
             then = lab.restored(case, state).predict(lab.opened("task")[1].inputs(task), task)
             assert torch.equal(fresh[str(task)], then)
+
+
+@supported
+def test_the_images_it_trained_with_are_counted(case: Case) -> None:
+    tasks = lab.opened(case.scenario)[0]
+    images = sum(len(task.train) for task in tasks)
+    passes = lab.learnt(case).outcome.done.passes
+    assert passes >= images
+    if getattr(case.config, "epochs", None) and case.method != "joint" and not case.options:
+        assert passes == case.config.epochs * images
