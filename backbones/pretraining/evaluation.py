@@ -17,8 +17,10 @@ from backbones.backbone import Backbone
 from backbones.loading import Loader
 from backbones.numerics import Numerics
 from backbones.preprocessing import Preprocessing
-from benchmarks.images import Labelled
+from backbones.pretraining.objectives import Objective
+from benchmarks.images import Inputs, Labelled
 from benchmarks.progress import Progress
+from benchmarks.seeds import derive
 from benchmarks.sources.source import SourceData
 
 PROBE_IMAGES = 10_000
@@ -39,6 +41,25 @@ def top1(
             right += int((logits.argmax(1).cpu().numpy() == data.labels[positions]).sum())
             bar.advance(len(positions))
     return right / len(data)
+
+
+@torch.no_grad()
+def held_out_loss(
+    objective: Objective, inputs: Inputs, preprocessing: Preprocessing, numerics: Numerics
+) -> float:
+    """The objective on images that are not augmented (simclr's second view is the mirrored image)."""
+    objective.eval()
+    losses: list[Tensor] = []
+    labels = torch.empty(0, dtype=torch.long, device=numerics.device)
+    devices = [torch.device(numerics.device)] if numerics.device != "cpu" else []
+    order = np.arange(len(inputs) // 2 * 2)  # SimCLR cannot tell one image from itself
+    with torch.random.fork_rng(devices=devices), numerics.autocast():
+        torch.manual_seed(derive("pretrain", "held out"))
+        for _, pixels in Loader(inputs, numerics.device).batches(order, 256):
+            images = preprocessing(pixels)
+            views = torch.cat([images, images.flip(-1)]) if objective.views == 2 else images
+            losses.append(objective(views, labels).float())
+    return float(torch.stack(losses).mean())
 
 
 def probe(backbone: Backbone, source: SourceData, progress: Progress) -> tuple[float, float]:

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,23 +18,22 @@ import safetensors.torch
 import timm
 import torch
 from timm.utils.model_ema import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 
 from backbones import training
 from backbones.architecture import build, preprocessing_of, size_of
 from backbones.backbone import open_backbone
 from backbones.families import family_of
-from backbones.loading import Loader
 from backbones.names import parse
 from backbones.numerics import Numerics, set_fused
 from backbones.preprocessing import Preprocessing
-from backbones.pretraining.augmentation import Augmentation, Mixing
+from backbones.pretraining.batches import Batches
 from backbones.pretraining.card import Card
 from backbones.pretraining.curve import Point, draw_curve, read_curve, write_curve
-from backbones.pretraining.evaluation import inference_rate, probe, top1
+from backbones.pretraining.evaluation import held_out_loss, inference_rate, probe, top1
 from backbones.pretraining.objectives import make_objective
 from backbones.pretraining.plan import Settings, check, check_source, check_stages, size_at, stages_of
-from backbones.training import Batch, Fit, Journal, groups_of
+from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
 from benchmarks.errors import RequestError
 from benchmarks.progress import Progress
@@ -136,7 +134,16 @@ class Run:
         buffers = [buffer for _, buffer in self.objective.named_buffers()]
         if self.average is not None:
             buffers += list(self.average.module.state_dict().values())
-        steps = max(1, len(self.train) // settings.batch_size)
+        batches = Batches(
+            self.train,
+            settings,
+            self.stages,
+            self.preprocessing,
+            numerics.device,
+            classes=self.classes,
+            views=self.objective.views,
+            mirror=self.plan.mirror,
+        )
         epochs = sum(stage.epochs for stage in self.stages)
         recipe = training.Recipe(epochs, settings.warmup_epochs, clip_norm=settings.clip_norm or None)
         self.objective.train()
@@ -144,8 +151,8 @@ class Run:
         return training.fit(
             self.objective,
             groups,
-            self._epoch,
-            steps,
+            batches.epoch,
+            batches.steps,
             recipe,
             numerics=numerics,
             seed_of=lambda epoch: derive("pretrain", "global", settings.seed, epoch),
@@ -221,26 +228,6 @@ class Run:
     def _curve(self) -> Path:
         return self.site.folder / f"{self.plan.name}.csv"
 
-    def _epoch(self, epoch: int) -> Iterator[Batch]:
-        settings, device = self.plan.settings, self.site.numerics.device
-        size, views = size_at(self.stages, epoch), self.objective.views
-        augment = Augmentation(
-            settings,
-            self.preprocessing.mean,
-            self.preprocessing.std,
-            strong=self.plan.objective == "simclr",
-            mirror=self.plan.mirror,
-        )
-        mix = Mixing(settings, self.classes)
-        labels = torch.from_numpy(np.ascontiguousarray(self.train.labels)).to(device)
-        order = generator("pretrain", "order", settings.seed, epoch).permutation(len(self.train))
-        # A last batch of a few images would spoil BatchNorm's statistics; they wait for another epoch.
-        order = order[: max(1, len(order) // settings.batch_size) * settings.batch_size]
-        loader = Loader(self.train.inputs, device)
-        for positions, pixels in loader.batches(order, settings.batch_size):
-            images, targets = augment(pixels, size, views), labels[torch.from_numpy(positions).to(device)]
-            yield mix(images, targets) if self.classes else (images, targets)
-
     def _after_step(self, step: int) -> None:
         if self.average is not None:
             self.average.update(self.objective.net, step=step)
@@ -256,27 +243,13 @@ class Run:
         self._started = time.monotonic()
 
     def _validation(self, size: int) -> float:
+        """Top-1 of what is kept, or the objective's loss where there is no classifier."""
+        preprocessing = Preprocessing((size, size), self.preprocessing.mean, self.preprocessing.std)
         rows = generator("pretrain", "validation").permutation(len(self.valid))[:VALIDATED]
         part = self.valid.select(np.sort(rows))
-        preprocessing = Preprocessing((size, size), self.preprocessing.mean, self.preprocessing.std)
         if self.classes:
             return top1(self.kept, part, preprocessing, self.site.numerics, self.site.progress)
-        return self._held_out_loss(part.inputs.pixels(), preprocessing)
-
-    @torch.no_grad()
-    def _held_out_loss(self, pixels: np.ndarray, preprocessing: Preprocessing) -> float:
-        """The objective on images that are not augmented (simclr: on an image and its mirror)."""
-        self.objective.eval()
-        losses: list[Tensor] = []
-        device = self.site.numerics.device
-        devices = [torch.device(device)] if device != "cpu" else []
-        with torch.random.fork_rng(devices=devices), self.site.numerics.autocast():
-            torch.manual_seed(derive("pretrain", "held out"))
-            for start in range(0, len(pixels) - 1, 256):
-                batch = preprocessing(torch.from_numpy(pixels[start : start + 256]).to(device))
-                views = torch.cat([batch, batch.flip(-1)]) if self.objective.views == 2 else batch
-                losses.append(self.objective(views, torch.empty(0, dtype=torch.long, device=device)).float())
-        return float(torch.stack(losses).mean())
+        return held_out_loss(self.objective, part.inputs, preprocessing, self.site.numerics)
 
     def _claim_folder(self) -> None:
         """Say in the folder what is made there; RequestError where it says otherwise already."""
