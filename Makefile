@@ -5,18 +5,23 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 
+# Empty ones are left to carryover's own defaults.
 METHOD   ?= meat
-STREAM   ?= split-digits
-BACKBONE ?= small_vit
+STREAM   ?=
+BACKBONE ?=
 SEEDS    ?= 0
 JOBS     ?= 1
 OPTIONS  ?=
 
-CELLS = --method '$(METHOD)' --stream '$(STREAM)' --backbone '$(BACKBONE)' --seed '$(SEEDS)' \
-        $(foreach option,$(OPTIONS),-o '$(option)')
+OBJECTIVE ?= supervised
+
+TYPED = $(foreach option,$(OPTIONS),-o '$(option)')
+CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
+        $(if $(STREAM),--stream '$(STREAM)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
+        $(TYPED)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench plan report status ls test test-slow lint format perf lock clean
+.PHONY: help bench plan report status ls pretrain test test-slow lint format perf lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -24,7 +29,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
 	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= OPTIONS="lr=0.1 epochs=3" choose what is run;'
-	@echo "  now: $(METHOD) on $(STREAM) with $(BACKBONE), seed $(SEEDS)."
+	@echo "  now: $(METHOD)$(if $(STREAM), on $(STREAM))$(if $(BACKBONE), with $(BACKBONE)), seed $(SEEDS)."
 
 bench: $(READY) ## Run METHOD on STREAM with BACKBONE, show the table
 	@$(BIN)/carryover run $(CELLS) --jobs '$(JOBS)'
@@ -40,6 +45,9 @@ status: $(READY) ## What is recorded, failed or interrupted
 
 ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
+
+pretrain: $(READY) ## Make BACKBONE from the images of SOURCE (OBJECTIVE=supervised, mae or simclr)
+	@$(BIN)/carryover pretrain '$(BACKBONE)' --source '$(SOURCE)' --objective '$(OBJECTIVE)' $(TYPED)
 
 test: $(READY) ## The tests; no network, GPU or data needed
 	$(BIN)/python -m pytest -n auto -m 'not slow'

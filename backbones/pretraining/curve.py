@@ -56,12 +56,14 @@ def read_curve(path: Path) -> list[Point]:
 def draw_curve(path: Path, points: list[Point], title: str, validation: str) -> None:
     """Loss and validation over epochs; a line where the images' size changes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axis = figure.add_subplot()
     epochs = [point.epoch for point in points]
     axis.plot(epochs, [point.loss for point in points], color="tab:blue")
     axis.set(xlabel="epoch", title=title)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel("training loss", color="tab:blue")
     other = axis.twinx()
     other.plot(epochs, [point.validation for point in points], color="tab:orange")
