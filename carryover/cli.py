@@ -145,6 +145,7 @@ def compare(first: str, second: str, stream: str, backbone: str, metric: str, re
 @click.option("--out", type=click.Path(path_type=Path), default="pretrained", show_default=True)
 @click.option("--name", help="Of the files [BACKBONE.OBJECTIVE].")
 @click.option("--size", type=int, help="Side in pixels that the source's images are brought to.")
+@click.option("--terms", help="Of use of the source's images, for the card, where the source states none.")
 @click.option("--no-mirror", is_flag=True, help="A mirrored image is of another class.")
 @click.option("--probe", "probes", multiple=True, help="Sources on which a linear probe is measured.")
 @click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")

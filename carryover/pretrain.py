@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ def run(asked: Mapping[str, Any]) -> int:
     folder: Path = asked["out"]
     name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
     source = open_source(asked["source"]).load(store, progress, size=asked["size"])
+    source = dataclasses.replace(source, terms=asked["terms"] or source.terms)
     plan = Plan(
         name, asked["backbone"], asked["objective"], asked["source"], source, settings, not asked["no_mirror"]
     )
@@ -78,7 +80,7 @@ def _settings(objective: str, options: tuple[str, ...]) -> Settings:
 def _words(asked: Mapping[str, Any]) -> list[str]:
     """The command line again."""
     words = ["pretrain", asked["backbone"]]
-    for key in ("source", "objective", "out", "name", "size", "device", "threads"):
+    for key in ("source", "objective", "out", "name", "size", "terms", "device", "threads"):
         if asked[key] is not None:
             words += [f"--{key}", str(asked[key])]
     words += [word for probe in asked["probes"] for word in ("--probe", probe)]
