@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,15 +27,17 @@ from benchmarks.progress import Bar, Progress, Silent
 if TYPE_CHECKING:
     from backbones.backbone import Backbone
 
-Kind = Literal["features", "tokens"]
+# "maps" is what timm's `forward_features` returns, prefix included, before any norm after pooling.
+Kind = Literal["features", "tokens", "maps"]
 
 
 def extract(
     backbone: Backbone, inputs: Inputs, kind: Kind, batch_size: int = 256, progress: Progress | None = None
 ) -> Tensor:
-    """Features (N, C) or tokens (N, T, C), float32 on the CPU, in evaluation mode and without gradients.
+    """Features (N, C), tokens (N, T, C) or maps (N, prefix + T, C), float32 on the CPU, without gradients.
 
-    They come from the backbone's store while it is as it was loaded, and are computed otherwise.
+    They come from the backbone's store while it is as it was loaded, and are computed otherwise, in
+    evaluation mode.
     """
     cached = backbone.store is not None and backbone.pristine
     with (progress or Silent()).bar(kind, len(inputs), "images") as bar:
@@ -97,13 +100,27 @@ def _fresh(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: B
 
 def _fill(out: Tensor, backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> None:
     rows = Inputs([chunk])
-    forward = backbone if kind == "features" else backbone.forward_tokens
+    forwards: dict[Kind, Callable[[Tensor], Tensor]] = {
+        "features": backbone,
+        "tokens": backbone.forward_tokens,
+        "maps": partial(_maps, backbone),
+    }
+    forward = forwards[kind]
     with torch.no_grad(), evaluating(backbone.net):
         for start in range(0, len(rows), batch_size):
             pixels = torch.from_numpy(rows.pixels(slice(start, start + batch_size)))
             values = forward(backbone.prepare(pixels))
             out[start : start + len(values)] = values.float().cpu()
             bar.advance(len(values))
+
+
+def _maps(backbone: Backbone, images: Tensor) -> Tensor:
+    backbone._choose_attention()
+    with backbone.numerics.autocast():
+        maps: Tensor = backbone.net.forward_features(images)  # type: ignore[operator]
+    if maps.ndim == 3:
+        return maps
+    return maps.flatten(2).transpose(1, 2) if backbone.info.family == "convnet" else maps.flatten(1, 2)
 
 
 @contextmanager
@@ -123,4 +140,5 @@ def _shape(backbone: Backbone, chunk: Chunk, kind: Kind) -> tuple[int, ...]:
     if kind == "features":
         return count, width
     height, across = backbone.info.grid
-    return count, height * across, width
+    prefix = backbone.info.prefix_tokens if kind == "maps" else 0
+    return count, prefix + height * across, width
