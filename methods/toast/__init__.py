@@ -1,0 +1,257 @@
+"""TOAST: transfer learning via top-down attention steering (Shi, Gai, Darrell & Wang, arXiv 2305.15542).
+
+The backbone is frozen and runs twice. The tokens X of the first pass are selected by a prompt xi, sent
+back through the network, and steer the values of every attention in the second:
+
+    g   = (clamp(cos(X, xi), 0, 1) X) P
+    g  <- g A_l^T,  t_l = g C_l^T          for l from the last block to the first
+    v_l <- v_l + W_v t_l                   q and k see the block's own input only
+
+`toast` trains A, C and xi (P stays at I); `toast_lite` xi, P and low-rank updates of A and C (r = 4,
+scaling 0.25). Step 0 is *not* the plain network: A and C start at random, and their feedback is small but
+not zero. `prepare` pre-tunes them on a stream's pool; without, the paper itself finds TOAST below VPT, so a
+record says which it was.
+
+ConvNets (ResNet, ConvNeXt) send maps back through transposed convolutions and add them to each stage's
+input. The Swin form is this project's extension, not the paper's: within a stage as in a ViT, between
+stages a transposed convolution.
+
+Stored: what trains, once or (per_task) for each task; where pre-tuned, what per_task starts from and the
+matrices that `toast_lite` keeps; the heads.
+
+- `chains`     a network in units that can run alone
+- `values`     W_v t, added to the values
+- `feedback`   xi, P, A and C, and L_var
+- `passes`     the two passes
+- `first`      the first pass from the store
+- `pretuning`  the stage before the first task
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import safetensors.torch
+import torch
+from timm.models import model_entrypoint
+from torch import Tensor
+
+from backbones.backbone import Backbone, BackboneInfo
+from backbones.names import find_recipe, parse
+from backbones.training import ParameterGroup
+from benchmarks.images import Inputs, Labelled
+from benchmarks.seeds import derive
+from benchmarks.stream import StreamInfo
+from methods.base import Context, GradientMethod
+from methods.base.method import below
+from methods.toast.chains import CONVNET_STAGES, chain_of
+from methods.toast.feedback import Feedback
+from methods.toast.first import FirstPass
+from methods.toast.passes import TwoPasses
+from methods.toast.pretuning import Plan, pretune
+from methods.toast.values import ValueBias
+
+START = "start."
+
+
+class TOAST(GradientMethod):
+    name = "toast"
+    plain_at_start: ClassVar[bool] = False
+    lite: ClassVar[bool] = False
+
+    @dataclass(frozen=True)
+    class Config(GradientMethod.Config):
+        """
+        value_bias: "single", or "reference", as the released code has it: b_v twice in the second pass
+        early: the feedback's source is the output of the first so many blocks (a ViT's); 0: of all
+        late: feedback goes only to blocks from this one on (stages of a ConvNet), counted from 0
+        per_task: feedback of its own for each task, with which nothing is forgotten; else one for all
+        cache: whether the first pass of images that are not augmented is kept and read again
+        pretune_epochs: passes over the pool; 0: 30 on an accelerator, 3 without augmentation on a CPU
+        pretune_lr: AdamW's learning rate in pre-tuning
+        pretune_weight_decay: and its weight decay
+        variational: the weight of L_var; negative: 0.1, and 0.01 for a ConvNet
+        """
+
+        value_bias: ValueBias = "single"
+        early: int = 0
+        late: int = 0
+        per_task: bool = False
+        cache: bool = True
+        pretune_epochs: int = 0
+        pretune_lr: float = 1e-3
+        pretune_weight_decay: float = 0.01
+        variational: float = -1.0
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (3e-4, 1e-3, 3e-3)}
+
+    config: Config
+
+    @classmethod
+    def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        family, name = backbone.family, backbone.name
+        if family == "external_attention":
+            return f"TOAST steers the values of self-attention, and {name} attends to a memory; take a ViT"
+        if family == "convnet" and _file_of(name) not in ("resnet", "convnext"):
+            return f"TOAST knows the stages of ResNet and ConvNeXt, and {name} is neither"
+        if family == "convnet" and cls.lite:
+            return f"toast_lite updates matrices, and the feedback of {name} is convolutions; take toast"
+        if config.early and family != "vit":
+            return f"early={config.early} needs blocks of one width, a ViT's; {name} is a {family}"
+        blocks = CONVNET_STAGES if family == "convnet" else backbone.blocks
+        if not 0 <= config.early <= blocks:
+            return f"early={config.early} must be from 0 to {blocks}, the blocks of {name}"
+        if not 0 <= config.late < (config.early or blocks):
+            last = (config.early or blocks) - 1
+            return f"late={config.late} must be from 0 to {last}, the last block that is fed"
+        return None
+
+    def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
+        self.per_task = config.per_task
+        super().__init__(config, backbone, context)
+
+    def attach(self, backbone: Backbone) -> None:
+        config = self.config
+        backbone.freeze()
+        self._first = FirstPass(backbone)
+        self._known: Iterator[Tensor] | None = None
+        self._pretuned = False
+        chain = chain_of(backbone.net, config.value_bias)
+        top = chain.unit_of(config.early) if config.early else len(chain.places)
+        self.feedback = Feedback(chain, chain.unit_of(config.late), top, self.lite)
+        self.feedback.reset(torch.Generator().manual_seed(self.context.seeds.own("feedback")))
+        backbone.net.add_module("toast", self.feedback)
+        self._passes = TwoPasses(chain, self.feedback, backbone.numerics)
+
+    def groups(self) -> list[ParameterGroup]:
+        """The paper's weight decay is on xi too."""
+        trained = [p for p in self.feedback.parameters() if p.requires_grad]
+        return [ParameterGroup(trained, self.config.lr, self.config.weight_decay), *self.head_groups()]
+
+    def features(self, images: Tensor) -> Tensor:
+        if self.backbone.training:
+            self.backbone.eval()  # frozen: neither dropout nor stochastic depth
+        maps = next(self._known) if self._known is not None else None
+        if maps is not None:
+            maps = self._passes.chain.shaped(maps.to(images.device), self.backbone.info.grid)
+        with self.backbone.numerics.autocast():
+            out = self._passes(images, maps)
+            return self.backbone.net.forward_head(out, pre_logits=True).float()  # type: ignore[operator]
+
+    def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
+        maps = self._read_first(inputs)
+        if maps is None:
+            return super().predict(inputs, task_id)
+        # Prediction walks through its images in their order, in batches of this size.
+        self._known = iter(maps.split(self.context.eval_batch))
+        try:
+            return super().predict(inputs, task_id)
+        finally:
+            self._known = None
+
+    def _read_first(self, inputs: Inputs) -> Tensor | None:
+        if not self.config.cache or not self._passes.whole or not len(inputs):
+            return None
+        return self._first(inputs, self.context.eval_batch, self.context.progress)
+
+    def prepare(self, pool: Labelled | None) -> None:
+        """Pre-tune on the pool, once for a network, a pool and these options, whatever the stream's seed."""
+        if pool is None:
+            self.context.progress.warn(
+                f"{self.name}: the stream has no pool, so the feedback was not pre-tuned; "
+                "the paper finds TOAST without pre-tuning below VPT"
+            )
+            return
+        plan = self._plan(pool)
+        self.feedback.reset(torch.Generator().manual_seed(plan.seed))
+        store, numerics = self.backbone.store, self.backbone.numerics
+        if store is None:
+            self._pretune(pool, plan)
+        else:
+
+            def make(folder: Path) -> None:
+                self._pretune(pool, plan)
+                tensors = {name: t.detach().cpu() for name, t in self.feedback.state_dict().items()}
+                safetensors.torch.save_file(tensors, folder / "feedback.safetensors")
+
+            key = derive("feedback", plan.seed, numerics.describe(), torch.__version__)
+            folder = store.get("toast", f"{key:016x}", make)
+            self.feedback.load_state_dict(safetensors.torch.load_file(folder / "feedback.safetensors"))
+        self._pretuned = True
+        if self.per_task:
+            self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
+
+    def _pretune(self, pool: Labelled, plan: Plan) -> None:
+        context = self.context
+        maps = self._read_first(pool.inputs) if plan.augment == "none" else None
+        pretune(
+            self._passes, self.backbone, pool, plan, context.journal, context.progress, context.workers, maps
+        )
+
+    def _plan(self, pool: Labelled) -> Plan:
+        config, backbone = self.config, self.backbone
+        on_cpu = backbone.device.type == "cpu"
+        convnet = backbone.info.family == "convnet"
+        plan = Plan(
+            epochs=config.pretune_epochs or (3 if on_cpu else 30),
+            batch_size=config.batch_size,
+            lr=config.pretune_lr,
+            weight_decay=config.pretune_weight_decay,
+            variational=config.variational if config.variational >= 0 else (0.01 if convnet else 0.1),
+            augment="none" if on_cpu else config.augment,
+            mirror=self.context.info.mirror,
+            seed=0,
+        )
+        options = (self.lite, config.value_bias, config.early, config.late, plan)
+        seed = derive(
+            "toast pre-tuning", backbone.identity, backbone.weights, pool.fingerprint, repr(options)
+        )
+        return dataclasses.replace(plan, seed=seed)
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What pre-tuning left and training does not change."""
+        if not self._pretuned:
+            return {}
+        links = self.feedback.links.named_parameters()
+        kept = {f"toast.links.{name}": t.detach() for name, t in links if not t.requires_grad}
+        if self.per_task:
+            kept |= self._initial
+        return {"pretuned": torch.ones(1, dtype=torch.uint8)} | {START + n: t for n, t in kept.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | {name: tensor.cpu() for name, tensor in self._kept().items()}
+
+    def state_for(self, task_id: int | None) -> dict[str, Tensor]:
+        return super().state_for(task_id) | self._kept()
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        start = below(START, state)
+        parameters = dict(self.backbone.net.named_parameters())
+        for name, tensor in start.items():
+            parameters[name].copy_(tensor)
+        self._pretuned = "pretuned" in state
+        if self.per_task and start:
+            self._initial = {name: start[name].to(t.device) for name, t in self._initial.items()}
+        super().restore(state)
+
+    def observations(self) -> dict[str, float]:
+        """Whether the feedback was pre-tuned, and whether its form is this project's extension (Swin's)."""
+        extension = self.backbone.info.family == "swin"
+        return {"pretuned": float(self._pretuned), "swin_extension": float(extension)}
+
+
+class TOASTLite(TOAST):
+    name = "toast_lite"
+    lite = True
+
+
+def _file_of(name: str) -> str:
+    """timm's file that the network of that name is in."""
+    base = parse(name).base
+    recipe = find_recipe(base)
+    module = recipe.network.partition(":")[0] if recipe else model_entrypoint(base.split(".")[0]).__module__
+    return module.rpartition(".")[2]
