@@ -5,12 +5,13 @@
 - `local`    a folder on disk, parquet or images; `parquet` and `folder` read the two layouts
 - `hub`      the same parquet files from the Hugging Face hub
 - `digits`   scikit-learn's digits, which are always there
+- `procedural`  images that are drawn, likewise
 - `table`    encoded images -> one memory-mapped uint8 table; `decode` does one image
 """
 
 from __future__ import annotations
 
-from benchmarks.sources.lookup import data_roots, open_source, source_names
+from benchmarks.sources.lookup import data_roots, may_mirror, open_source, source_names
 from benchmarks.sources.source import Source, SourceData
 
-__all__ = ["Source", "SourceData", "data_roots", "open_source", "source_names"]
+__all__ = ["Source", "SourceData", "data_roots", "may_mirror", "open_source", "source_names"]

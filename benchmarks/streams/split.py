@@ -18,7 +18,7 @@ from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.naming import canonical
 from benchmarks.seeds import generator
-from benchmarks.sources import open_source
+from benchmarks.sources import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.shifts import Shift, shifted
 
@@ -40,6 +40,13 @@ PRESETS = {
     "split-digits": Preset(
         "digits", 5, "scikit-learn's 8x8 digits, 5 tasks of 2 classes; ships with Carryover", mirror=False
     ),
+    "split-glyphs": Preset(
+        "glyphs", 12, "characters of made-up alphabets, 12 tasks of 12 classes; drawn here", mirror=False
+    ),
+    "split-objects": Preset(
+        "objects", 10, "shape x pattern x colour before clutter, 10 tasks of 8 classes; drawn here"
+    ),
+    "split-textures": Preset("textures", 5, "surfaces of any colours, 5 tasks of 6 classes; drawn here"),
 }
 ANY = "split:"
 
@@ -79,7 +86,8 @@ class SplitStream(Stream):
         return name in PRESETS or name.startswith(ANY)
 
     def __init__(self, name: str, parameters: Parameters, place: Place) -> None:
-        preset = PRESETS.get(name) or Preset(name.removeprefix(ANY), 10, "")
+        source = name.removeprefix(ANY)
+        preset = PRESETS.get(name) or Preset(source, 10, "", mirror=may_mirror(source))
         self._name = canonical(name, parameters)
         tasks = preset.tasks if parameters.tasks is None else parameters.tasks
         mirror = preset.mirror if parameters.mirror is None else parameters.mirror
