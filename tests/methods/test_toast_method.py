@@ -1,0 +1,125 @@
+"""TOAST as a method: what it refuses, pre-tunes, keeps for each task and reads instead of computing."""
+
+from __future__ import annotations
+
+import contract_lab as lab
+import pytest
+import torch
+from contract_lab import Case
+
+from backbones.backbone import describe
+from benchmarks.progress import Silent
+from carryover.protocols.continual import state_digest
+
+
+def made(name="toast", backbone="tiny_vit", **options):
+    return lab.make(Case(name, backbone, "task", tuple(options.items())))
+
+
+def pool():
+    return lab.opened("task")[0][0].train
+
+
+def frozen(method):
+    return {n: t.clone() for n, t in method.backbone.net.state_dict().items() if not n.startswith("toast.")}
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "options", "said"),
+    [
+        ("toast", "tiny_external_attention", {}, "attends to a memory"),
+        ("toast", "regnety_002", {}, "neither"),
+        ("toast_lite", "tiny_convnet", {}, "convolutions"),
+        ("toast", "tiny_swin", {"early": 1}, "one width"),
+        ("toast", "tiny_vit", {"early": 3}, "early=3"),
+        ("toast", "tiny_vit", {"early": 1, "late": 1}, "late=1"),
+        ("toast", "tiny_vit", {"late": 2}, "late=2"),
+    ],
+)
+def test_what_it_cannot_feed_is_refused_with_a_reason(name, backbone, options, said):
+    case = Case(name, "tiny_vit", "task", tuple(options.items()))
+    assert said in case.cls.supports(case.config, lab.stream("task").info, describe(backbone))
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("toast", "tiny_vit"), ("toast_lite", "tiny_swin"), ("toast", "tiny_convnet")]
+)
+def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name, backbone):
+    method = made(name, backbone, pretune_epochs=1)
+    # Where pre-tuning starts: drawn for the network and the pool, not for the cell.
+    method.feedback.reset(torch.Generator().manual_seed(method._plan(pool()).seed))
+    before, plain = {n: t.detach().clone() for n, t in method.feedback.named_parameters()}, frozen(method)
+    wanted = {n: t.requires_grad for n, t in method.feedback.named_parameters()}
+    method.prepare(pool())
+    for key, parameter in method.feedback.named_parameters():
+        moved = not (key == "P" or "lora_" in key)
+        assert torch.equal(parameter, before[key]) != moved, key
+        assert parameter.requires_grad == wanted[key]
+    assert all(torch.equal(t, plain[n]) for n, t in frozen(method).items())
+    assert method.observations()["pretuned"] == 1
+    task, exam = lab.opened("task")[0][0], lab.opened("task")[1]
+    method.learn(task)
+    fresh = made(name, backbone, pretune_epochs=1)
+    fresh.restore(method.state())
+    assert torch.equal(fresh.predict(exam.inputs(0), 0), method.predict(exam.inputs(0), 0))
+    assert state_digest(fresh.state()) == state_digest(method.state())
+    assert fresh.observations() == method.observations()
+    assert all(torch.equal(t, plain[n]) for n, t in frozen(method).items())
+
+
+def test_pre_tuned_feedback_is_the_same_whatever_the_seed_of_the_cell():
+    tensors = []
+    for seed in range(2):
+        method = made(pretune_epochs=1)
+        with torch.no_grad():
+            method.feedback.prompt += seed
+        method.prepare(pool())
+        tensors.append(state_digest(method.feedback.state_dict()))
+    assert tensors[0] == tensors[1]
+
+
+def test_a_record_says_that_nothing_was_pre_tuned():
+    method = made()
+    method.prepare(None)
+    progress = method.context.progress
+    assert isinstance(progress, Silent)
+    assert ["pre-tuned" in said for said in progress.warnings] == [True]
+    assert method.observations()["pretuned"] == 0
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_feedback_for_each_task_forgets_nothing(prepared):
+    method = made("toast_lite", per_task=True, pretune_epochs=1)
+    tasks, exam = lab.opened("task")
+    if prepared:
+        method.prepare(pool())
+    method.learn(tasks[0])
+    first = method.predict(exam.inputs(0), 0)
+    middle = method.state()
+    method.learn(tasks[1])
+    assert torch.equal(method.predict(exam.inputs(0), 0), first)
+    fresh = made("toast_lite", per_task=True, pretune_epochs=1)
+    fresh.restore(middle)
+    fresh.learn(tasks[1])
+    assert state_digest(fresh.state()) == state_digest(method.state())
+
+
+@pytest.mark.parametrize("backbone", ["tiny_vit", "tiny_swin", "tiny_convnet"])
+def test_a_first_pass_that_was_read_gives_the_same_logits(backbone):
+    cached, computed = made(backbone=backbone), made(backbone=backbone, cache=False)
+    tasks, exam = lab.opened("task")
+    cached.learn(tasks[0])
+    computed.restore(cached.state())
+    inputs = exam.inputs(0)
+    torch.testing.assert_close(cached.predict(inputs, 0), computed.predict(inputs, 0), rtol=1e-5, atol=1e-5)
+    assert cached._read_first(inputs) is not None
+    assert computed._read_first(inputs) is None
+
+
+def test_a_frozen_network_drops_nothing_in_training():
+    method = made()
+    for block in method.backbone.net.blocks:
+        block.drop_path1 = torch.nn.Dropout(0.9)
+    method.backbone.train()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(method.features(images), method.features(images))
