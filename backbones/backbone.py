@@ -8,6 +8,7 @@ backbone(images)                    # (B, C)
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,7 @@ class Backbone(nn.Module):
         self.store = store
         self._sites = find_sites(net) if sites is None else sites
         self._loaded: Snapshot | None = Snapshot(net)
+        self._own = weakref.WeakSet(net.modules())  # what methods insert is not among them
 
     @property
     def name(self) -> str:
@@ -117,12 +119,25 @@ class Backbone(nn.Module):
         return extract(self, inputs, "tokens", batch_size, progress)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As in torch, except that a frozen BatchNorm keeps the statistics it was loaded with."""
+        """As in torch, except that what is frozen of the network as loaded runs as in evaluation.
+
+        Its BatchNorms keep their statistics, its dropout and stochastic depth do nothing, whatever trains
+        in modules that a method put between or into them.
+        """
         super().train(mode)
-        for module in self.net.modules():
-            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
-                module.eval()
+        if mode:
+            self._rest(self.net, trains=True)
         return self
+
+    def _rest(self, module: nn.Module, trains: bool) -> None:
+        """trains: for a module without parameters (dropout), what holds for the one that it is in."""
+        if module in self._own:
+            inside = (part for part in module.modules() if part in self._own)
+            held = [p.requires_grad for part in inside for p in part.parameters(recurse=False)]
+            trains = any(held) if held or isinstance(module, _BatchNorm) else trains
+            module.training = trains
+        for child in module.children():
+            self._rest(child, trains)
 
     def changing(self) -> dict[str, Tensor]:
         """The tensors that training changes, by name within `net`: parameters that train, and buffers.

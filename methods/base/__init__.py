@@ -1,12 +1,14 @@
 """What methods are made of.
 
-- `method`    the contract of every method: `Method`, its `Context` and its `Footprint`
-- `gradient`  `GradientMethod`, which owns the training of those that follow a gradient
-- `heads`     linear heads for the three scenarios
+- `method`     the contract of every method: `Method`, its `Context` and its `Footprint`
+- `gradient`   `GradientMethod`, which owns the training of those that follow a gradient
+- `efficient`  `ParameterEfficient`, for those that insert something small into a frozen network
+- `heads`      linear heads for the three scenarios
 """
 
+from methods.base.efficient import ParameterEfficient
 from methods.base.gradient import GradientMethod
 from methods.base.heads import Heads
 from methods.base.method import Context, Footprint, Method
 
-__all__ = ["Context", "Footprint", "GradientMethod", "Heads", "Method"]
+__all__ = ["Context", "Footprint", "GradientMethod", "Heads", "Method", "ParameterEfficient"]

@@ -33,7 +33,8 @@ class GradientMethod(Method):
     `noise` is the method's own generator on the training device, seeded anew at each epoch.
     """
 
-    per_task: ClassVar[bool] = False
+    per_task: bool = False  # a class says it, or an instance before `__init__` of this class
+    starts_plain: ClassVar[bool] = True  # whether the features are the plain network's at step 0
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -80,7 +81,7 @@ class GradientMethod(Method):
 
     @abstractmethod
     def attach(self, backbone: Backbone) -> None:
-        """Insert modules, freeze, choose what trains. At step 0 the logits are the plain network's."""
+        """Insert modules, freeze, choose what trains; `starts_plain` says if the features are as before."""
 
     def begin(self, task: Task) -> None:
         """Before a task is trained on: with `per_task`, back to the tensors that `attach` left."""

@@ -1,0 +1,74 @@
+"""`ParameterEfficient`: methods that insert something small into a frozen network, and where they insert it.
+
+With one module per task nothing is ever forgotten, and a task costs what its module and head take;
+with one for all tasks the module is trained on and on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from backbones.backbone import Backbone, BackboneInfo
+from backbones.names import Family
+from benchmarks.stream import StreamInfo
+from methods.base.gradient import GradientMethod
+from methods.base.method import Context
+
+
+class ParameterEfficient(GradientMethod):
+    """Its `Config` decides whether a module is kept for each task; `families` are those it supports.
+
+    needs: what other families lack, as the object of "needs".
+    """
+
+    families: ClassVar[tuple[Family, ...]] = ("vit", "swin")
+    needs: ClassVar[str] = "blocks of self-attention and an MLP"
+
+    @dataclass(frozen=True)
+    class Config(GradientMethod.Config):
+        """
+        per_task: keep what is trained for each task and predict with it (true), or train one for all
+            tasks on and on (false); if not said, the first wherever the task of a test image is known
+        """
+
+        per_task: bool | None = None
+
+    config: Config
+
+    @classmethod
+    def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        if config.per_task and info.scenario != "task":
+            return (
+                f"per_task=true has to know the task of a test image, and the stream is {info.scenario}-"
+                "incremental; leave per_task out, or take a task-incremental stream"
+            )
+        if backbone.family not in cls.families:
+            return (
+                f"{cls.name} needs {cls.needs}, and {backbone.name} is of the family {backbone.family}; "
+                f"take one of {', '.join(cls.families)}"
+            )
+        return None
+
+    def __init__(self, config: Config, backbone: Backbone, context: Context) -> None:
+        said = config.per_task
+        self.per_task = context.info.scenario == "task" if said is None else said
+        super().__init__(config, backbone, context)
+
+
+def insert(
+    module: nn.Module, name: str, inserted: nn.Module, join: Callable[[nn.Module, Tensor, Tensor], Tensor]
+) -> None:
+    """`module` returns join(inserted, its input, its output) from now on; `inserted` is its child `name`.
+
+    The names of the network's own tensors stay.
+    """
+    module.add_module(name, inserted)
+
+    def hook(module: nn.Module, given: tuple[Tensor, ...], returned: Tensor) -> Tensor:
+        return join(module.get_submodule(name), given[0], returned)
+
+    module.register_forward_hook(hook)
