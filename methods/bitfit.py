@@ -1,0 +1,28 @@
+"""BitFit: only the biases train (Ben Zaken et al., ACL 2022).
+
+Trains every parameter of the network that is named `bias`: of Linears, convolutions and norms. The
+biases of a Swin's relative positions are tables of weights and stay. On a ConvNet these are mostly
+BatchNorm's, which then also follows the statistics of what it is trained on.
+
+Step 0: the plain network. Count: 102,912 on ViT-B/16. Stored per task (or once): the biases, a
+BatchNorm's statistics, and the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backbones.backbone import Backbone
+from methods.base import ParameterEfficient
+
+
+class BitFit(ParameterEfficient):
+    name = "bitfit"
+    families = ("vit", "swin", "convnet", "external_attention")
+
+    @dataclass(frozen=True)
+    class Config(ParameterEfficient.Config):
+        lr: float = 2e-3
+
+    def attach(self, backbone: Backbone) -> None:
+        backbone.freeze(except_=lambda name: name.rpartition(".")[2] == "bias")
