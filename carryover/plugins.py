@@ -130,7 +130,7 @@ def _joined(kind: str, ours: dict[str, Plugin], group: str) -> dict[str, Plugin]
 
 
 def _classes_in(room: str) -> Iterator[Plugin]:
-    """Classes with a `name = "..."`, one file or folder each; the file's first line is the summary."""
+    """Classes with a `name = "..."`; the first line of a class or else of its file is the summary."""
     folder = HOUSE / room
     for path in sorted([*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]):
         module = f"{room}.{path.stem if path.name != '__init__.py' else path.parent.name}"
@@ -138,11 +138,12 @@ def _classes_in(room: str) -> Iterator[Plugin]:
             tree = ast.parse(path.read_bytes())
         except SyntaxError as error:
             raise RequestError(f"{path}:{error.lineno}: {error.msg}; mend or remove that file") from None
-        summary = (ast.get_docstring(tree) or "").partition("\n")[0]
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 values = _constants(node)
                 if isinstance(values.get("name"), str):
+                    said = ast.get_docstring(node) or ast.get_docstring(tree) or ""
+                    summary = said.partition("\n")[0]
                     reference = values.get("reference") is True
                     yield Plugin(str(values["name"]), summary, OURS, module, node.name, reference)
 
