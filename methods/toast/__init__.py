@@ -60,7 +60,7 @@ START = "start."
 
 class TOAST(GradientMethod):
     name = "toast"
-    plain_at_start: ClassVar[bool] = False
+    starts_plain: ClassVar[bool] = False
     lite: ClassVar[bool] = False
 
     @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class TOAST(GradientMethod):
         value_bias: "single", or "reference", as the released code has it: b_v twice in the second pass
         early: the feedback's source is the output of the first so many blocks (a ViT's); 0: of all
         late: feedback goes only to blocks from this one on (stages of a ConvNet), counted from 0
-        per_task: feedback of its own for each task, with which nothing is forgotten; else one for all
+        per_task: feedback of its own for each task (true), with which nothing is forgotten, or one for
+            all (false); if not said, the first wherever the task of a test image is known
         cache: whether the first pass of images that are not augmented is kept and read again
         pretune_epochs: passes over the pool; 0: 30 on an accelerator, 3 without augmentation on a CPU
         pretune_lr: AdamW's learning rate in pre-tuning
@@ -80,7 +81,7 @@ class TOAST(GradientMethod):
         value_bias: ValueBias = "single"
         early: int = 0
         late: int = 0
-        per_task: bool = False
+        per_task: bool | None = None
         cache: bool = True
         pretune_epochs: int = 0
         pretune_lr: float = 1e-3
@@ -93,6 +94,11 @@ class TOAST(GradientMethod):
     @classmethod
     def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         family, name = backbone.family, backbone.name
+        if config.per_task and info.scenario != "task":
+            return (
+                f"per_task=true has to know the task of a test image, and the stream is {info.scenario}-"
+                "incremental; leave per_task out, or take a task-incremental stream"
+            )
         if family == "external_attention":
             return f"TOAST steers the values of self-attention, and {name} attends to a memory; take a ViT"
         if family == "convnet" and _file_of(name) not in ("resnet", "convnext"):
@@ -110,7 +116,8 @@ class TOAST(GradientMethod):
         return None
 
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
-        self.per_task = config.per_task
+        said = config.per_task
+        self.per_task = context.info.scenario == "task" if said is None else said
         super().__init__(config, backbone, context)
 
     def attach(self, backbone: Backbone) -> None:

@@ -42,10 +42,16 @@ def test_what_it_cannot_feed_is_refused_with_a_reason(name, backbone, options, s
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone"), [("toast", "tiny_vit"), ("toast_lite", "tiny_swin"), ("toast", "tiny_convnet")]
+    ("name", "backbone", "per_task"),
+    [
+        ("toast", "tiny_vit", False),
+        ("toast_lite", "tiny_swin", False),
+        ("toast_lite", "tiny_vit", True),
+        ("toast", "tiny_convnet", True),
+    ],
 )
-def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name, backbone):
-    method = made(name, backbone, pretune_epochs=1)
+def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name, backbone, per_task):
+    method = made(name, backbone, pretune_epochs=1, per_task=per_task)
     # Where pre-tuning starts: drawn for the network and the pool, not for the cell.
     method.feedback.reset(torch.Generator().manual_seed(method._plan(pool()).seed))
     before, plain = {n: t.detach().clone() for n, t in method.feedback.named_parameters()}, frozen(method)
@@ -59,7 +65,7 @@ def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name,
     assert method.observations()["pretuned"] == 1
     task, exam = lab.opened("task")[0][0], lab.opened("task")[1]
     method.learn(task)
-    fresh = made(name, backbone, pretune_epochs=1)
+    fresh = made(name, backbone, pretune_epochs=1, per_task=per_task)
     fresh.restore(method.state())
     assert torch.equal(fresh.predict(exam.inputs(0), 0), method.predict(exam.inputs(0), 0))
     assert state_digest(fresh.state()) == state_digest(method.state())
