@@ -35,7 +35,7 @@ from benchmarks.streams.split import SplitStream
 from carryover.journal import Progress, serialise
 from carryover.plugins import method_class, methods
 from carryover.protocols import continual
-from methods.base import Context, Method
+from methods.base import Context, Method, ParameterEfficient
 
 BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")
 SCENARIOS = ("task", "class", "domain")
@@ -54,6 +54,9 @@ VARIANTS = (
     ("ncm", "class", {"metric": "cosine"}),
     ("joint", "class", {"probe": "true"}),
     ("full_finetune", "class", {"backbone_lr_scale": "0.1", "label_smoothing": "0.1"}),
+    ("lora", "task", {"per_task": "false", "dropout": "0.1"}),
+    ("lora", "class", {"per_task": "true"}),
+    ("adapter", "task", {"placement": "houlsby"}),
 )
 
 
@@ -88,7 +91,10 @@ class Case:
     @property
     def forgets_nothing(self) -> bool:
         """What it claims: with the task known, an old task is predicted with what was stored for it."""
-        stores = getattr(self.cls, "per_task", False) or self.method in ("ncm", "linear_probe")
+        said = getattr(self.config, "per_task", None)
+        stores = getattr(self.cls, "per_task", False) if said is None else said
+        stores = stores or (said is None and issubclass(self.cls, ParameterEfficient))
+        stores = stores or self.method in ("ncm", "linear_probe")
         return stores and self.scenario == "task"
 
 
@@ -99,9 +105,23 @@ def found(name: str) -> type[Method]:
 
 
 def all_cases() -> list[Case]:
-    """Every method that is found, on every family and in every scenario; the variants on a ViT."""
-    plain = [Case(m, b, s) for m in methods() for b in BACKBONES for s in SCENARIOS]
+    """Every method that is found, on every family and in every scenario; the variants on a ViT.
+
+    Those that insert something into a frozen network share all but that: on the other families they are
+    tried where the task is known, and of the `peft` library's tuners, which share the rest as well, all
+    but LoRA there and on a ViT alone.
+    """
+    plain = [Case(m, b, s) for m in methods() for b in BACKBONES for s in SCENARIOS if tried(m, b, s)]
     return plain + [Case(m, "tiny_vit", s, tuple(o.items())) for m, s, o in VARIANTS]
+
+
+def tried(method: str, backbone: str, scenario: str) -> bool:
+    """Whether a method is put through the protocol there, or others of its kind stand for it."""
+    if not issubclass(found(method), ParameterEfficient) or (backbone, scenario) == ("tiny_vit", "task"):
+        return True
+    if method != "lora" and found(method).__module__ == "methods.peft_tuners":
+        return False
+    return backbone == "tiny_vit" or scenario == "task"
 
 
 def _source() -> SourceData:

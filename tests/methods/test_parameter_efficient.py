@@ -1,0 +1,242 @@
+"""What methods promise that insert something small into a frozen network."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from backbones.backbone import Backbone, describe, open_backbone
+from backbones.numerics import Numerics
+from benchmarks.naming import typed
+from benchmarks.seeds import Seeds
+from benchmarks.stream import StreamInfo
+from carryover.plugins import method_class, methods
+from methods.base import Context, GradientMethod, ParameterEfficient
+from methods.vpt import swin
+
+OURS = ("adapter", "adaptformer", "bitfit", "ln_tuning", "ssf", "vpt_deep", "vpt_shallow")
+PEFT = ("adalora", "boft", "dora", "hra", "ia3", "loha", "lokr", "lora", "oft", "rslora", "vera")
+INFO = StreamInfo(
+    name="made",
+    protocol="continual",
+    scenario="task",
+    classes=((0, 1), (2, 3)),
+    class_names=("a", "b", "c", "d"),
+    order=None,
+    data="none",
+    rule="none",
+    image_size=(32, 32),
+    sizes=((6, 1, 6), (6, 1, 6)),
+)
+
+
+def network(name: str) -> Backbone:
+    return open_backbone(name, numerics=Numerics())
+
+
+def attached(method: str, backbone: Backbone, **options: object) -> GradientMethod:
+    """A fresh instance."""
+    cls = method_class(method)[1]
+    torch.manual_seed(0)
+    made = cls(
+        typed(method, "option", cls.Config, options), backbone, Context(INFO, Seeds("made", 0, method))
+    )
+    assert isinstance(made, GradientMethod)
+    return made
+
+
+def trained(method: GradientMethod) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in method.backbone.net.named_parameters() if p.requires_grad}
+
+
+def step(method: GradientMethod, images: torch.Tensor) -> None:
+    """One step of plain SGD along directions of the features, whose mean square a final norm may fix."""
+    method.backbone.train()
+    features = method.features(images)
+    loss = (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum()
+    parameters = list(trained(method).values())
+    for parameter, slope in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.data -= 0.1 * slope
+
+
+def test_all_of_them_are_found() -> None:
+    family = [name for name in methods() if issubclass(method_class(name)[1], ParameterEfficient)]
+    assert {*OURS, *PEFT} <= set(family)
+    summaries = [methods()[name].summary for name in (*OURS, *PEFT)]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+@cache
+def base(depth: int) -> Backbone:
+    """ViT-B/16 but for its depth and a smaller image."""
+    return network(f"vit_base_patch16_224?depth={depth}&img_size=32&weights=random")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "count"),
+    [
+        ("lora", {"rank": "4"}, 147_456),
+        ("lora", {"rank": "4", "targets": "qv"}, 147_456),
+        ("rslora", {}, 147_456),
+        ("dora", {}, 147_456 + 12 * 2304),
+        ("adalora", {}, 147_456 + 12 * 4),
+        ("loha", {}, 2 * 147_456),
+        ("hra", {}, 12 * 768 * 8),
+        ("ia3", {}, 12 * (2304 + 3072)),
+        ("vera", {"rank": "256"}, 12 * (2304 + 256)),
+        ("vpt_shallow", {"prompts": "100"}, 76_800),
+        ("vpt_deep", {"prompts": "100"}, 921_600),
+        ("adapter", {"rank": "8"}, 156_768),
+        ("adapter", {"rank": "8", "placement": "houlsby"}, 2 * 156_768),
+        ("adaptformer", {"rank": "64"}, 1_189_632),
+        ("ssf", {}, 205_824),
+        ("bitfit", {}, 102_912),
+        ("ln_tuning", {}, 38_400),
+    ],
+)
+def test_counts_on_vit_b16_are_the_papers(method: str, options: dict[str, Any], count: int) -> None:
+    one, two = (attached(method, base(depth).copy(), **options) for depth in (1, 2))
+    first, second = (sum(tensor.numel() for tensor in trained(found).values()) for found in (one, two))
+    assert first + 11 * (second - first) == count
+    if method == "vpt_deep":
+        widest = max(float(tensor.abs().max()) for tensor in trained(two).values())
+        assert 0.062 < widest <= 0.0625
+
+
+NAMES = {
+    "adapter": ("adapter.down.weight", "adapter.down.bias", "adapter.up.weight", "adapter.up.bias"),
+    "adaptformer": ("adaptformer.down.weight", "adaptformer.down.bias", "adaptformer.up.weight", "up.bias"),
+    "bitfit": ("bias",),
+    "ln_tuning": ("norm.weight", "norm.bias", "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"),
+    "ssf": ("ssf.scale", "ssf.shift"),
+    "vpt_deep": tuple(f"prompts.tensors.{index}" for index in range(4)),
+    "vpt_shallow": ("prompts.tensors.0",),
+    "lora": (".lora_A.default.weight", ".lora_B.default.weight"),
+    "rslora": (".lora_A.default.weight", ".lora_B.default.weight"),
+    "dora": (".lora_A.default.weight", ".lora_B.default.weight", ".lora_magnitude_vector.default.weight"),
+    "adalora": (".lora_A.default", ".lora_B.default", ".lora_E.default"),
+    "loha": tuple(f".hada_{factor}.default" for factor in ("w1_a", "w1_b", "w2_a", "w2_b")),
+    "lokr": tuple(f".lokr_{factor}.default" for factor in ("w1", "w2", "w2_a", "w2_b")),
+    "oft": (".oft_R.default.weight",),
+    "boft": (".boft_R.default", ".boft_s.default"),
+    "hra": (".hra_u.default",),
+    "ia3": (".ia3_l.default",),
+    "vera": (".vera_lambda_b.default", ".vera_lambda_d.default"),
+}
+
+
+@pytest.mark.parametrize("name", ["tiny_vit", "tiny_swin"])
+@pytest.mark.parametrize("method", [*OURS, *PEFT])
+def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
+    plain = network(name)
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = plain(images)
+    found = attached(method, plain.copy())
+    found.backbone.eval()
+    with torch.no_grad():
+        same = torch.allclose(found.features(images), before, rtol=1e-5, atol=1e-5)
+    assert same == found.starts_plain == (not method.startswith("vpt"))
+    assert all(parameter.endswith(NAMES[method]) for parameter in trained(found))
+
+    start = {tensor: value.clone() for tensor, value in found.backbone.net.state_dict().items()}
+    for _ in range(2):  # what stands before a factor of zero moves in the second step
+        step(found, images)
+    moved = {t for t, value in found.backbone.net.state_dict().items() if not torch.equal(value, start[t])}
+    assert moved == set(trained(found))
+    assert set(found.pack()) == set(trained(found)), "more is stored than what was trained"
+
+    found.backbone.eval()
+    with torch.no_grad():
+        together = found.features(images)
+        assert not torch.allclose(together, before, rtol=1e-5, atol=1e-5)
+        alone = torch.cat([found.features(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny_vit", "tiny_swin"])
+def test_lora_on_queries_and_values_leaves_the_keys(name: str) -> None:
+    plain = network(name)
+    images = torch.randn(3, 3, 32, 32)
+    found = attached("lora", plain.copy(), targets="qv", alpha="64")
+    assert {parameter.rpartition("qkv.")[2][0] for parameter in trained(found)} == {"q", "v"}
+    found.backbone.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(found.features(images), plain(images))
+    for _ in range(2):
+        step(found, images)
+    before, after = plain.sites()[0].attention.qkv, found.backbone.sites()[0].attention.qkv
+    tokens = torch.randn(5, before.in_features)
+    pairs = zip(before(tokens).chunk(3, -1), after(tokens).chunk(3, -1), strict=True)
+    changed = [not torch.allclose(a, b) for a, b in pairs]
+    assert changed == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["tiny_swin", "tiny_swin?img_size=40"])
+def test_prompts_that_nobody_attends_to_leave_a_swin_as_it_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is left are timm's own windows, masks and shifts, also where windows do not divide the map.
+    pad = torch.nn.functional.pad
+
+    def far(x: torch.Tensor, by: tuple[int, ...]) -> torch.Tensor:
+        if len(by) != 4:  # that of the map
+            return pad(x, by)
+        return pad(pad(x, (by[0], 0, 0, 0), value=-1e9), (0, 0, by[2], 0))
+
+    monkeypatch.setattr(swin.F, "pad", far)
+    net = network(name).net
+    size = 40 if "40" in name else 32
+    x = expected = net.patch_embed(torch.randn(2, 3, size, size))
+    with torch.no_grad():
+        for stage in net.layers:
+            x, expected = stage.downsample(x), stage.downsample(expected)
+            for block in stage.blocks:
+                x, _ = swin.prompted_block(block, x, torch.randn(2, 3, x.shape[-1]))
+                monkeypatch.undo()
+                expected = block(expected)
+                monkeypatch.setattr(swin.F, "pad", far)
+    torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny_vit?drop_path_rate=0.5&proj_drop_rate=0.5", "tiny_swin?drop_path_rate=0.5"]
+)
+def test_a_frozen_network_drops_nothing_while_something_in_it_trains(name: str) -> None:
+    images = torch.randn(8, 3, 32, 32)
+    found = attached("lora", network(name))
+    found.backbone.train()
+    assert torch.equal(found.features(images), found.features(images))
+    dropping = attached("lora", network(name), dropout="0.5")
+    for _ in range(2):
+        step(dropping, images)
+    dropping.backbone.train()
+    assert not torch.equal(dropping.features(images), dropping.features(images))
+    full = attached("full_finetune", network(name))
+    full.backbone.train()
+    assert not torch.equal(full.features(images), full.features(images))
+
+
+@pytest.mark.parametrize("method", ["bitfit", "ln_tuning", "ssf"])
+def test_convnets_and_external_attention_are_plain_at_first(method: str) -> None:
+    images = torch.randn(4, 3, 32, 32)
+    for name in ("tiny_convnet", "tiny_external_attention"):
+        plain = network(name)
+        found = attached(method, plain.copy())
+        found.backbone.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(found.features(images), plain(images))
+        assert trained(found)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for method in PEFT:
+        cls = method_class(method)[1]
+        assert "pip install" in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
