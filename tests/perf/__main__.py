@@ -24,6 +24,7 @@ import meat
 import memory
 import probe
 import throughput
+import toast
 from measure import Row
 from workload import NETWORK, TINY, Setup
 
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "probe": probe.probe,
     "pruned": meat.pruned,
     "meat": meat.meat,
+    "toast": toast.toast,
     "commands": commands.commands,
     "memory": memory.memory,
     "throughput": throughput.throughput,
