@@ -30,9 +30,10 @@ def _cross(u: Field, v: Field) -> Mask:
 
 def _star(u: Field, v: Field) -> Mask:
     """Five points: inside at least four of the five lines of a pentagram."""
-    inside = np.zeros(np.broadcast(u, v).shape, dtype=np.int64)
+    inside = np.zeros(np.broadcast(u, v).shape, dtype=np.uint8)
     for point in range(5):
-        inside += (u * cosine(point / 5 + 0.05) + v * sine(point / 5 + 0.05)) < 0.37
+        line = u * cosine(point / 5 + 0.05) + v * sine(point / 5 + 0.05) < 0.37
+        inside += line.view(np.uint8)
     return inside >= 4
 
 
@@ -75,7 +76,7 @@ def draw(label: int, seed: int, index: int) -> Pixels:
         _piece(canvas, dice)
     _object(canvas, dice, SHAPES[shape], PATTERNS[pattern], COLOURS[colour])
     # Light that falls off to one side and has a colour of its own.
-    tint = column(any_colour(dice, (0.9, 0.9), (0.0, 0.08)))
+    tint = column(any_colour(dice, (0.9, 0.9), (0.0, 0.11)))
     canvas.lit(tint * slope(dice, dice.between(0.6, 1.0), 1.25))
     canvas.grained(dice, dice.between(0.01, 0.05))
     return canvas.finished()

@@ -101,6 +101,9 @@ class _Rows:
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
         """As PPM, a line of text before the pixels, so that they go the way of every other image."""
+        # glibc returns each large array to the system and faults it in again for the next, which takes longer
+        # than drawing; from the first block of this size that is freed, it keeps what it has.
+        np.empty(2**24, dtype=np.uint8)
         classes = len(self._family.class_names)
         for row in range(start, classes * len(self._indices)):
             number, label = divmod(row, classes)
