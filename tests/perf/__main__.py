@@ -62,14 +62,16 @@ def main() -> int:
             quick=asked.quick,
         )
         rows: list[Row] = []
-        for name in asked.names or BENCHMARKS:
-            started = time.monotonic()
-            for row in BENCHMARKS[name](setup):
-                rows.append(row)
-                _write(asked.json, found, asked.quick, rows)
-            _say(f"{name}: {time.monotonic() - started:.0f} s")
-    print(_table(rows))
-    print(f"\nwritten to {asked.json}")
+        try:
+            for name in asked.names or BENCHMARKS:
+                started = time.monotonic()
+                for row in BENCHMARKS[name](setup):
+                    rows.append(row)
+                    _write(asked.json, found, asked.quick, rows)
+                _say(f"{name}: {time.monotonic() - started:.0f} s")
+        finally:  # one that breaks off leaves what was measured before it
+            print(_table(rows))
+            print(f"\nwritten to {asked.json}")
     return 0
 
 

@@ -32,7 +32,9 @@ def toast(setup: Setup) -> Iterator[Row]:
         plain = make(FullFinetune, FullFinetune.Config(), setup.backbone, info, setup.scratch / "journal")
         plain.heads.open(0, plain.backbone.device)
         for options, least in FORMS:
-            ours = make(TOAST, TOAST.Config(**options), backbone, info, setup.scratch / "journal")
+            ours = make(
+                TOAST, TOAST.Config(per_task=False, **options), backbone, info, setup.scratch / "journal"
+            )
             ours.heads.open(0, ours.backbone.device)
             ours.heads.linear("0").load_state_dict(head)
             pairs = interleave(
