@@ -118,7 +118,7 @@ def parse(name: str) -> Spec:
 
 def backbone_names() -> dict[str, str]:
     """Own names and those of plugins, each with its one-line summary; a plugin is not imported for it."""
-    names = {recipe.name: recipe.summary for recipe in _own()}
+    names = {r.name: r.summary if r.tags else f"{r.summary}; random weights" for r in _own()}
     for name, point in _plugins().items():
         names.setdefault(name, f"plugin {point.value}")
     return names

@@ -7,7 +7,7 @@ from backbones.names import Recipe
 RECIPES = (
     Recipe(
         "tiny_vit",
-        "random ViT for tests: 32 px, patch 8, width 32, 2 blocks, 2 heads",
+        "ViT for tests: 32 px, patch 8, width 32, 2 blocks, 2 heads",
         "vit",
         {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0},
     ),
@@ -15,7 +15,7 @@ RECIPES = (
     # 4 x 4 map, so that its window is the whole map and nothing shifts.
     Recipe(
         "tiny_swin",
-        "random Swin for tests: 32 px, patch 4, width 32 and 64, 2 + 2 blocks, windows of 4 that shift",
+        "Swin for tests: 32 px, patch 4, width 32 and 64, 2 + 2 blocks, windows of 4 that shift",
         "swin",
         {
             "img_size": 32,
@@ -31,14 +31,14 @@ RECIPES = (
     # BatchNorm, whose statistics move while it trains, is what a ConvNet adds to the cases.
     Recipe(
         "tiny_convnet",
-        "random ResNet for tests: 32 px, map of 4 x 4, width 32, 4 blocks with BatchNorm",
+        "ResNet for tests: 32 px, map of 4 x 4, width 32, 4 blocks with BatchNorm",
         "convnet",
         {"img_size": 32, "channels": (8, 16, 24, 32), "stem_width": 8, "output_stride": 8},
         constructor="timm.models.resnet:resnet10t",
     ),
     Recipe(
         "tiny_external_attention",
-        "random EAMLP for tests: 32 px, 2 x 2 tokens, width 32, 2 blocks, 2 heads",
+        "EAMLP for tests: 32 px, 2 x 2 tokens, width 32, 2 blocks, 2 heads",
         "external_attention",
         {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0},
     ),

@@ -20,7 +20,7 @@ CONFIGURATIONS: Mapping[int, Mapping[str, int | float]] = MappingProxyType(
 RECIPES = tuple(
     Recipe(
         f"external_attention_{depth}",
-        f"EAMLP-{depth}: 224 px, width {arguments['embed_dim']}, {depth} blocks, random weights",
+        f"EAMLP-{depth}: 224 px, width {arguments['embed_dim']}, {depth} blocks",
         "external_attention",
         arguments,
         statistics="imagenet",

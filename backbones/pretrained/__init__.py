@@ -57,7 +57,7 @@ RECIPES = (
     ),
     Recipe(
         "small_vit",
-        "random ViT for a first run: 32 px, patch 4, width 96, 4 blocks, 3 heads",
+        "ViT for a first run: 32 px, patch 4, width 96, 4 blocks, 3 heads",
         "vit",
         {"img_size": 32, "patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3},
     ),

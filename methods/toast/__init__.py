@@ -252,6 +252,8 @@ class TOAST(GradientMethod):
 
 
 class TOASTLite(TOAST):
+    """TOAST-Lite: the feedback's matrices change by low-rank products, and the selection of channels trains."""
+
     name = "toast_lite"
     lite = True
 
