@@ -252,7 +252,7 @@ class TOAST(GradientMethod):
 
 
 class TOASTLite(TOAST):
-    """TOAST-Lite: the feedback's matrices change by low-rank products, and the selection of channels trains."""
+    """TOAST-Lite: low-rank changes of the feedback, and a trained selection of channels."""
 
     name = "toast_lite"
     lite = True
