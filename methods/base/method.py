@@ -63,11 +63,13 @@ class Method(ABC):
 
     The backbone is the method's own copy; it may change it. Logits are float32 on the CPU. Their
     columns are the task's classes when the task is known, otherwise all classes seen so far in the
-    order learnt (`columns`). `predict` changes nothing that `state` holds.
+    order learnt (`columns`). `predict` changes nothing that `state` holds. `passes` is how many images the
+    last `learn` was trained with, counted anew in every pass.
     """
 
     name: ClassVar[str]
     reference: ClassVar[bool] = False
+    passes: int = 0
 
     @dataclass(frozen=True)
     class Config:
@@ -83,7 +85,6 @@ class Method(ABC):
         self.backbone = backbone
         self.context = context
         self.learnt: list[int] = []  # ids of the tasks learnt, in order
-        self.passes = 0  # images that the last `learn` was trained with, counted anew in every pass
 
     def prepare(self, pool: Labelled | None) -> None:
         """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default."""
