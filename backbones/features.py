@@ -56,7 +56,8 @@ def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> 
     parts = {
         "weights": backbone.weights,
         "architecture": backbone.identity,
-        # Neither weights nor a recipe's name tell heads, windows and shifts.
+        # Neither weights nor a recipe's name tell heads, windows and shifts, or a ConvNet's strides.
+        "grid": backbone.info.grid,
         "sites": [[site.name, site.grid, site.heads, site.window, site.shift] for site in backbone.sites()],
         "pooling": backbone.info.pooling,
         "preprocessing": backbone.preprocessing.describe(),
