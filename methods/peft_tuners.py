@@ -18,7 +18,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,7 @@ class LoRA(_LowRank):
     """
 
     name = "lora"
+    variant: ClassVar[Mapping[str, Any]] = {}  # what the library calls it
 
     def tuner(self, pattern: str) -> PeftConfig:
         import peft
@@ -152,10 +153,11 @@ class LoRA(_LowRank):
             lora_alpha=cast(int, config.alpha),
             lora_dropout=config.dropout,
             target_modules=pattern,
+            **self.variant,
         )
 
 
-class DoRA(_LowRank):
+class DoRA(LoRA):
     """DoRA: LoRA on the directions of the weights, and their lengths (Liu et al., ICML 2024).
 
     m (W + alpha/r B A) / |W + alpha/r B A|, a norm for each row, m = |W|. Trains LoRA's tensors and
@@ -163,39 +165,17 @@ class DoRA(_LowRank):
     """
 
     name = "dora"
-
-    def tuner(self, pattern: str) -> PeftConfig:
-        import peft
-
-        config = self.config
-        return peft.LoraConfig(
-            r=config.rank,
-            lora_alpha=cast(int, config.alpha),
-            lora_dropout=config.dropout,
-            use_dora=True,
-            target_modules=pattern,
-        )
+    variant = {"use_dora": True}
 
 
-class RsLoRA(_LowRank):
+class RsLoRA(LoRA):
     """rsLoRA: LoRA scaled by alpha / sqrt(r) (Kalajdzievski, 2023).
 
     W + alpha/sqrt(r) B A, B zero. Trains lora_A and lora_B. 147,456.
     """
 
     name = "rslora"
-
-    def tuner(self, pattern: str) -> PeftConfig:
-        import peft
-
-        config = self.config
-        return peft.LoraConfig(
-            r=config.rank,
-            lora_alpha=cast(int, config.alpha),
-            lora_dropout=config.dropout,
-            use_rslora=True,
-            target_modules=pattern,
-        )
+    variant = {"use_rslora": True}
 
 
 class AdaLoRA(_LowRank):
