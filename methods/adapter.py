@@ -18,8 +18,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from backbones.backbone import Backbone, BackboneInfo
-from benchmarks.stream import StreamInfo
+from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
 from methods.base.efficient import insert
 
@@ -52,12 +51,6 @@ class Adapter(ParameterEfficient):
         placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"
 
     config: Config
-
-    @classmethod
-    def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
-        if config.rank < 1:
-            return f"a bottleneck has at least one unit, and rank={config.rank}; raise it"
-        return super().supports(config, info, backbone)
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()

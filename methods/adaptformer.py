@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from backbones.backbone import Backbone, BackboneInfo
-from benchmarks.stream import StreamInfo
+from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
 from methods.base.efficient import insert
 
@@ -53,12 +52,6 @@ class AdaptFormer(ParameterEfficient):
         scale: float = 0.1
 
     config: Config
-
-    @classmethod
-    def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
-        if config.rank < 1:
-            return f"a bottleneck has at least one unit, and rank={config.rank}; raise it"
-        return super().supports(config, info, backbone)
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()

@@ -73,8 +73,6 @@ class _Tuner(ParameterEfficient):
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if importlib.util.find_spec("peft") is None:
             return f"{cls.name} comes with the peft library, which is missing; pip install 'carryover[peft]'"
-        if getattr(config, "rank", 1) < 1:
-            return f"a rank is at least 1, and rank={config.rank}; raise it"
         return super().supports(config, info, backbone)
 
     @abstractmethod

@@ -46,6 +46,8 @@ class ParameterEfficient(GradientMethod):
                 f"per_task=true has to know the task of a test image, and the stream is {info.scenario}-"
                 "incremental; leave per_task out, or take a task-incremental stream"
             )
+        if getattr(config, "rank", 1) < 1:
+            return f"a rank is at least 1, and rank={config.rank}; raise it"
         if backbone.family not in cls.families:
             return (
                 f"{cls.name} needs {cls.needs}, and {backbone.name} is of the family {backbone.family}; "
