@@ -49,7 +49,9 @@ class StreamInfo:
     data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
     words; image_size: (H, W) of the stored pixels; sizes: (train, val, test) images of each task;
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
-    must know.
+    must know; task_names: for people, where tasks have names; groups: of each task, where means over
+    groups are reported. A few-shot stream has one "task" for each source, `episodes` of each, and its
+    episode e of source s has the id s * episodes + e.
     """
 
     name: str
@@ -64,6 +66,9 @@ class StreamInfo:
     sizes: tuple[tuple[int, int, int], ...]
     mirror: bool = True
     notes: tuple[str, ...] = ()
+    task_names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    episodes: int = 0
 
     @property
     def tasks(self) -> int:
@@ -75,6 +80,35 @@ class StreamInfo:
         order = (self.protocol, self.scenario, self.classes, self.class_names, self.order)
         images = (self.data, self.rule, self.image_size, self.sizes, self.mirror)
         return hashlib.sha256(repr((*order, *images)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A task to meta-train on; labels of both parts are positions in the same class names."""
+
+    support: Labelled
+    query: Labelled
+
+
+class Pool(ABC):
+    """Images to prepare on (meta-training, pre-tuning), disjoint from every exam.
+
+    images: all of them, under one label space; mirror: whether a flipped image keeps its class;
+    validation: other classes, to choose a checkpoint with, where there are any.
+    """
+
+    images: Labelled
+    mirror: bool = True
+    validation: Pool | None = None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identity of images, labels and the rule by which episodes are drawn."""
+
+    @abstractmethod
+    def episode(self, seed: int, number: int) -> Episode:
+        """The training episode `number`; the same for every method with one seed."""
 
 
 class Exam:
@@ -152,6 +186,6 @@ class Stream(ABC):
         """The tasks in order and the exam; the split is drawn from hash(purpose, stream, seed)."""
 
     @property
-    def pool(self) -> Labelled | None:
-        """Labelled images for meta-training or pre-tuning, disjoint from every exam; None without one."""
+    def pool(self) -> Pool | None:
+        """What a method may be prepared on before the first task; None without one."""
         return None

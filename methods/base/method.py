@@ -13,10 +13,10 @@ from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
 from backbones.training import Journal, NoJournal
-from benchmarks.images import Chunk, Inputs, Labelled, Pixels
+from benchmarks.images import Chunk, Inputs, Pixels
 from benchmarks.progress import Progress, Silent
 from benchmarks.seeds import Seeds
-from benchmarks.stream import StreamInfo, Task
+from benchmarks.stream import Pool, StreamInfo, Task
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Method(ABC):
         self.context = context
         self.learnt: list[int] = []  # ids of the tasks learnt, in order
 
-    def prepare(self, pool: Labelled | None) -> None:
+    def prepare(self, pool: Pool | None) -> None:
         """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default."""
         return
 
