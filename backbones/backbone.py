@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -26,7 +27,7 @@ from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
 from backbones.sites import Site, find_sites
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
-from benchmarks.images import Inputs
+from benchmarks.images import Chunk, Inputs
 from benchmarks.progress import Progress
 from benchmarks.store import Store
 
@@ -77,6 +78,7 @@ class Backbone(nn.Module):
         self.weights = weights
         self.numerics = numerics
         self.store = store
+        self.shared: dict[str, Chunk] = {}
         self._sites = find_sites(net) if sites is None else sites
         self._loaded: Snapshot | None = Snapshot(net)
         self._own = weakref.WeakSet(net.modules())  # what methods insert is not among them
@@ -117,6 +119,20 @@ class Backbone(nn.Module):
     def tokens(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward_tokens` of all inputs, (N, T, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "tokens", batch_size, progress)
+
+    def share(self, inputs: Inputs) -> None:
+        """From now on, features of images among `inputs` are computed for all of these at once, and kept.
+
+        For images that come in many overlapping selections (episodes), of which each would otherwise have
+        an entry of its own. Rows of one table count together; those told of before are forgotten.
+        """
+        rows: dict[str, list[Chunk]] = {}
+        for chunk in inputs.chunks:
+            rows.setdefault(chunk.content, []).append(chunk)
+        self.shared = {
+            content: Chunk(chunks[0].table, np.unique(np.concatenate([c.rows for c in chunks])), content)
+            for content, chunks in rows.items()
+        }
 
     def train(self, mode: bool = True) -> Backbone:
         """As in torch, except that what is frozen of the network as loaded runs as in evaluation.
@@ -185,6 +201,7 @@ class Backbone(nn.Module):
             self._sites,
         )
         other.training = self.training
+        other.shared = self.shared
         if not pristine:
             other._loaded = None
         return other

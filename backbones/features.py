@@ -41,12 +41,8 @@ def extract(
     """
     cached = backbone.store is not None and backbone.pristine
     with (progress or Silent()).bar(kind, len(inputs), "images") as bar:
-        parts = [
-            _stored(backbone, chunk, kind, batch_size, bar)
-            if cached
-            else _fresh(backbone, chunk, kind, batch_size, bar)
-            for chunk in inputs.chunks
-        ]
+        read = _read if cached else _fresh
+        parts = [read(backbone, chunk, kind, batch_size, bar) for chunk in inputs.chunks]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -70,6 +66,17 @@ def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> 
         "images": chunk.fingerprint,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _read(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
+    """From an entry of their own, or from that of the images that the backbone was told to share."""
+    shared = backbone.shared.get(chunk.content)
+    if shared is None or not len(chunk.rows):
+        return _stored(backbone, chunk, kind, batch_size, bar)
+    places = np.minimum(np.searchsorted(shared.rows, chunk.rows), len(shared.rows) - 1)
+    if not np.array_equal(shared.rows[places], chunk.rows):
+        return _stored(backbone, chunk, kind, batch_size, bar)
+    return _stored(backbone, shared, kind, batch_size, bar)[torch.from_numpy(places)]
 
 
 def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
