@@ -23,13 +23,13 @@ from benchmarks.stream import Place, Stream
 from carryover.code import ROOMS, Reach, reach
 from carryover.contract import Contract, contract_of
 from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
-from carryover.protocols import continual
+from carryover.protocols import continual, few_shot
 from carryover.record import SCHEMA, Cell, Option, Record
 
 if TYPE_CHECKING:
     from methods.base import Method
 
-PROTOCOLS = {"continual": continual}
+PROTOCOLS = {"continual": continual, "few_shot": few_shot}
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def is_stale(record: Record) -> bool:
         method, stream = methods()[record.cell.method], stream_plugin(parse(record.cell.stream)[0])
     except (KeyError, RequestError):
         return True
-    protocol = record.contract.get("protocol", "continual").partition(" ")[0]
+    protocol = record.contract.get("protocol", "continual").partition(" ")[0].replace("-", "_")
     return record.key_parts.get("code") != _sha256(code_of(method, stream, protocol).modules)
 
 

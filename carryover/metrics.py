@@ -22,7 +22,7 @@ A metric that needs an entry that is not there, or a second task, is absent: nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,24 @@ Counts = NDArray[np.int64]
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:
     """The metrics above of a run's test rows, as fractions in [0, 1] (differences in [-1, 1])."""
     return from_matrix(*accuracy_matrix(rows))
+
+
+def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, float]:
+    """Mean accuracy and half its 95 % interval for each source, over episodes, and the sources' mean.
+
+    1.96 std(ddof=0) / sqrt(episodes), as Meta-Dataset's leaderboard has it (Triantafillou et al., 2020).
+    """
+    accuracies: dict[int, list[float]] = {}
+    for row in rows:
+        if row.correct is not None and row.n:
+            accuracies.setdefault(row.task, []).append(row.correct / row.n)
+    values: dict[str, float] = {}
+    for source, found in sorted(accuracies.items()):
+        values[f"accuracy/{sources[source]}"] = float(np.mean(found))
+        values[f"interval/{sources[source]}"] = float(1.96 * np.std(found) / np.sqrt(len(found)))
+    if len(accuracies) == len(sources):
+        values["accuracy_mean"] = float(np.mean([values[f"accuracy/{source}"] for source in sources]))
+    return values
 
 
 def accuracy_matrix(rows: Iterable[Row], split: str = "test") -> tuple[Matrix, Counts]:

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar]
@@ -46,7 +46,8 @@ class Cell(Struct, frozen=True, kw_only=True):
 class Row(Struct, frozen=True, kw_only=True):
     """The score of one test set at one step.
 
-    step: tasks learnt so far, 0 before any; task: its id, from 0; n: images; correct: how many were
+    step: tasks learnt so far, 0 before any; task: its id, from 0 (few-shot: step is the episode's number
+    within its source, and task the source); n: images; correct: how many were
     right, null where the method has no head for the task yet; hits: which, see `pack_hits`.
     """
 
@@ -130,7 +131,8 @@ class Record(Struct, frozen=True, kw_only=True):
     and backbone come from; reason: one sentence unless status is ok; data: the source's fingerprint;
     fingerprints: of each task's test set under this seed; weights: hash of the backbone's weights;
     observations: numbers that a method reported about each task (a keep ratio);
-    notes: what a reader of the table must know.
+    notes: what a reader of the table must know; tasks: their names, where they have some (few-shot: the
+    sources); groups: which group each task belongs to, where means over groups are reported.
     """
 
     schema: Annotated[str, Meta(pattern=r"^1\.\d+$")] = SCHEMA
@@ -154,6 +156,8 @@ class Record(Struct, frozen=True, kw_only=True):
     code: Code = Code()
     env: Env
     notes: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     started: Moment
     ended: Moment
     rows: tuple[Row, ...] = ()

@@ -8,23 +8,25 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from backbones.training import NoJournal
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Bar, Progress
 from benchmarks.seeds import Seeds
 from benchmarks.store import locked, write_atomic
+from benchmarks.stream import StreamInfo
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.code import reach
 from carryover.journal import Journal
-from carryover.metrics import continual_metrics
 from carryover.plugins import HOUSE
+from carryover.protocols.work import Work
 from carryover.record import Code, Cost, Env, Record, Selection, Status
 from carryover.results import Results
 from methods.base import Context, Method
@@ -98,13 +100,24 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
 
 
 def make_method(
-    ready: ReadyCell, tables: dict[str, Pixels], journal: Journal, progress: Progress, workers: int = 2
+    ready: ReadyCell,
+    tables: dict[str, Pixels],
+    journal: Journal | NoJournal,
+    progress: Progress,
+    workers: int = 2,
+    *,
+    info: StreamInfo | None = None,
+    part: str = "",
+    config: Any = None,
 ) -> Method:
-    """A fresh instance of the cell's method on its own copy of the backbone."""
-    info = ready.stream.info
+    """A fresh instance of the cell's method on its own copy of the backbone.
+
+    info: what it is told of the stream, the whole by default; part: a piece of the cell that draws for
+    itself; config: the cell's by default.
+    """
     context = Context(
-        info=info,
-        seeds=Seeds(info.identity, ready.cell.seed, ready.cell.method),
+        info=info or ready.stream.info,
+        seeds=Seeds(ready.stream.info.identity + part, ready.cell.seed, ready.cell.method),
         progress=progress,
         journal=journal,
         tables=tables,
@@ -113,7 +126,7 @@ def make_method(
     )
     # Modules that a method makes may draw from torch's global generator: seed it for them.
     torch.manual_seed(context.seeds.own("modules"))
-    return ready.method(ready.config, ready.backbone.copy(), context)
+    return ready.method(config or ready.config, ready.backbone.copy(), context)
 
 
 def _learn(
@@ -125,49 +138,57 @@ def _learn(
     peak: Callable[[], float],
 ) -> tuple[Record, dict[tuple[int, int], Indices]]:
     tables: dict[str, Pixels] = {}
-    method = make_method(ready, tables, journal, progress, workers)
+
+    def make(info: StreamInfo, *, part: str = "", config: Any = None, journaled: bool = True) -> Method:
+        kept = journal if journaled else NoJournal()
+        return make_method(ready, tables, kept, progress, workers, info=info, part=part, config=config)
+
+    info = ready.stream.info
     tasks, exam = ready.stream.open(ready.cell.seed)
-    before = time.monotonic()
-    method.prepare(ready.stream.pool)
-    prepare_s = time.monotonic() - before
-    outcome = PROTOCOLS[ready.stream.info.protocol].run(
-        method,
-        ready.stream.info,
-        tasks,
-        exam,
-        journal=journal,
-        progress=progress,
-        tables=tables,
-        reuse=ready.conditions.reuse,
+    result = PROTOCOLS[info.protocol].lead(
+        Work(
+            make=make,
+            backbone=ready.backbone,
+            info=info,
+            tasks=tasks,
+            exam=exam,
+            pool=ready.stream.pool,
+            journal=journal,
+            progress=progress,
+            tables=tables,
+            reuse=ready.conditions.reuse,
+        )
     )
-    kept = method.footprint()
+    done, kept = result.done, result.footprint
     cost = Cost(
-        train_s=outcome.done.train_s,
-        eval_s=outcome.done.eval_s,
-        prepare_s=prepare_s,
+        train_s=done.train_s,
+        eval_s=done.eval_s,
+        prepare_s=done.prepare_s,
         peak_mb=peak(),
         trainable=kept.trainable,
         head=kept.head,
-        stored_bits_per_task=kept.stored_bits / len(tasks),
+        stored_bits_per_task=kept.stored_bits / result.units,
         exemplars=kept.exemplars,
-        passes=outcome.done.passes,
+        passes=done.passes,
     )
-    notes = [*ready.stream.info.notes, *dict.fromkeys([*outcome.done.notes, *progress.messages])]
+    notes = [*ready.stream.info.notes, *dict.fromkeys([*done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
     record = _record(
         ready,
         "ok",
         started,
-        rows=tuple(outcome.rows),
-        metrics=continual_metrics(outcome.rows),
+        rows=tuple(result.rows),
+        metrics=dict(result.metrics),
         cost=cost,
-        fingerprints={task: exam.fingerprint(task) for task in exam.tasks},
-        observations=dict(enumerate(outcome.done.observations)),
+        fingerprints=dict(result.fingerprints),
+        observations=dict(enumerate(done.observations)),
         notes=tuple(notes),
+        tasks=info.task_names,
+        groups=info.groups,
     )
     predictions = {}
-    for place, classes in outcome.predicted.items():
+    for place, classes in result.predicted.items():
         step, _, task = place.partition("/")
         predictions[int(step), int(task)] = classes
     return record, predictions
@@ -226,8 +247,9 @@ class _Warnings:
             yield bar
 
     def warn(self, message: str) -> None:
-        self.messages.append(message)
-        self._progress.warn(message)
+        if message not in self.messages:  # a method made anew for each episode says it each time
+            self.messages.append(message)
+            self._progress.warn(message)
 
 
 @contextlib.contextmanager

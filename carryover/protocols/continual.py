@@ -21,14 +21,12 @@ from benchmarks.progress import Progress
 from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.journal import Journal
 from carryover.journal import Progress as Done
+from carryover.metrics import continual_metrics
+from carryover.protocols.work import Result, Work, hand_over, pick, predictions, prepared
 from carryover.record import Row
 from methods.base import Method
 
 VERSION = "continual 1: every task scored after each, row 0 before learning"
-
-
-class PredictionError(RuntimeError):
-    """A method's logits cannot be scored; names task and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,32 @@ class Outcome:
     rows: list[Row]
     predicted: dict[str, Indices]
     done: Done
+
+
+def lead(work: Work) -> Result:
+    """Prepare one method and lead it through all tasks."""
+    spent = Done()
+    method = prepared(work.make(work.info), work.pool, spent)
+    outcome = run(
+        method,
+        work.info,
+        work.tasks,
+        work.exam,
+        journal=work.journal,
+        progress=work.progress,
+        tables=work.tables,
+        reuse=work.reuse,
+    )
+    outcome.done.prepare_s = spent.prepare_s
+    return Result(
+        rows=outcome.rows,
+        predicted=outcome.predicted,
+        done=outcome.done,
+        footprint=method.footprint(),
+        units=len(work.tasks),
+        metrics=continual_metrics(outcome.rows),
+        fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
+    )
 
 
 def run(
@@ -60,7 +84,7 @@ def run(
     done, state = journal.resume()
     if state is not None:
         for task in tasks[: done.learnt]:
-            _hand_over(task, tables)
+            hand_over(task, tables)
         method.restore(state)
     if done.learnt == 0 and not done.rows:
         done.rows = [Row(step=0, task=i, n=len(exam.inputs(i))) for i in exam.tasks]
@@ -69,7 +93,7 @@ def run(
         if done.learnt:
             _evaluate(method, info, done, exam, journal, progress, reuse)
         for task in tasks[done.learnt :]:
-            _hand_over(task, tables)
+            hand_over(task, tables)
             started = time.monotonic()
             method.learn(task)
             done.train_s += time.monotonic() - started
@@ -79,14 +103,7 @@ def run(
             journal.commit(done, method.state())
             _evaluate(method, info, done, exam, journal, progress, reuse)
             bar.advance(1)
-    predicted = {place: np.frombuffer(kept, dtype="<i8") for place, kept in done.predicted.items()}
-    return Outcome(done.rows, predicted, done)
-
-
-def _hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:
-    for part in (task.train, task.val):
-        for chunk in part.inputs.chunks:
-            tables[chunk.content] = chunk.table
+    return Outcome(done.rows, predictions(done), done)
 
 
 def _evaluate(
@@ -148,21 +165,6 @@ def _score(
 def seen_classes(info: StreamInfo, learnt: int) -> tuple[int, ...]:
     """Global ids of the classes of the first `learnt` tasks, in the order learnt."""
     return tuple(dict.fromkeys(cls for task in info.classes[:learnt] for cls in task))
-
-
-def pick(logits: Tensor, classes: Sequence[int], images: int, where: str) -> Indices:
-    """Global class ids (N,) of the largest logits (N, columns); the first of equal ones.
-
-    PredictionError where the shape is not (images, len(classes)) or a logit is NaN.
-    """
-    if tuple(logits.shape) != (images, len(classes)):
-        raise PredictionError(
-            f"predict gave logits of shape {tuple(logits.shape)} for {where}, not ({images}, {len(classes)})"
-        )
-    if torch.isnan(logits).any():
-        row = int(torch.isnan(logits).any(1).nonzero()[0])
-        raise PredictionError(f"predict gave NaN logits for {where}, first at image {row}")
-    return np.asarray(classes, dtype=np.int64)[logits.numpy().argmax(1)]
 
 
 def state_digest(state: dict[str, Tensor]) -> str:

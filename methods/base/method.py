@@ -87,7 +87,11 @@ class Method(ABC):
         self.learnt: list[int] = []  # ids of the tasks learnt, in order
 
     def prepare(self, pool: Pool | None) -> None:
-        """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default."""
+        """Meta-training or pre-tuning on the stream's pool, before the first task; nothing by default.
+
+        Every fresh instance is prepared (in few-shot streams one for each episode), so what takes time is
+        made once and kept in the backbone's store.
+        """
         return
 
     @abstractmethod
@@ -97,6 +101,14 @@ class Method(ABC):
     @abstractmethod
     def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
         """Logits (N, columns) of `inputs`; `task_id` is given in task-incremental streams only."""
+
+    def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor] | None:
+        """Logits (Q, N) of each episode's queries, learnt from its task (id 0, N classes) alone.
+
+        None, the default, where every episode needs a fresh instance that learns and predicts. Nothing of
+        one episode may be left in another or in `state`.
+        """
+        return None
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from benchmarks.stream import Exam, Scenario, StreamInfo, Task
 from benchmarks.streams.split import SplitStream
 from carryover.journal import Journal
 from carryover.protocols import continual
-from carryover.protocols.continual import Outcome, PredictionError, pick, state_digest
+from carryover.protocols.continual import Outcome, state_digest
+from carryover.protocols.work import PredictionError, pick
 from carryover.record import unpack_hits
 from carryover.results import Results
 from carryover.run import run_cell

@@ -1,0 +1,130 @@
+"""Few-shot learning: every episode starts fresh, learns its support images and is scored on its queries.
+
+Nothing is carried from one episode to the next but what `prepare` made. A method that can
+(`score_episodes`) gets them in batches. A row is one episode: `task` is its source, `step` its number
+within the source. A run resumes after the last journaled episode.
+
+Metrics: `accuracy/SOURCE`, the mean of the episodes' accuracies; `interval/SOURCE`, half the width of
+its 95 % interval, 1.96 std / sqrt(episodes), as Meta-Dataset has it; `accuracy_mean` over sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from benchmarks.images import Inputs
+from benchmarks.stream import Exam, StreamInfo, Task
+from carryover.journal import Progress as Done
+from carryover.metrics import few_shot_metrics
+from carryover.protocols.work import Result, Work, hand_over, pick, predictions, prepared
+from carryover.record import Row
+from methods.base import Footprint, Method
+
+VERSION = "few-shot 1: fresh for each episode, which counts the same as every other"
+BATCH = 16  # episodes handed over at once to a method that takes them so
+
+
+def lead(work: Work) -> Result:
+    """Score every episode, from wherever the journal says that the run was."""
+    done, _ = work.journal.resume()
+    share(work)
+    batched = prepared(work.make(work.info), work.pool, done)
+    begun = {(row.task, row.step) for row in done.rows}
+    waiting = [task for task in work.tasks if _place(work.info, task) not in begun]
+    with work.progress.bar("episodes", len(work.tasks), "episode") as bar:
+        bar.advance(len(begun))
+        for start in range(0, len(waiting), BATCH):
+            group = waiting[start : start + BATCH]
+            _score_group(work, batched, group, done)
+            bar.advance(len(group))
+            if work.journal.due():
+                work.journal.commit(done)
+    work.journal.commit(done)
+    return Result(
+        rows=done.rows,
+        predicted=predictions(done),
+        done=done,
+        footprint=_footprint(work, done),
+        units=1,
+        metrics=few_shot_metrics(done.rows, work.info.task_names),
+        fingerprints=_fingerprints(work.info, work.exam),
+    )
+
+
+def share(work: Work) -> None:
+    """Features are computed once for every image that occurs, whatever episodes it is in."""
+    parts = [part for task in work.tasks for part in (task.train.inputs, work.exam.inputs(task.id))]
+    work.backbone.share(Inputs.join(parts))
+
+
+def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done) -> None:
+    """Rows and predictions of some episodes."""
+    started = time.monotonic()
+    queries = [work.exam.inputs(task.id) for task in group]
+    scored = batched.score_episodes([(_alone(task), part) for task, part in zip(group, queries, strict=True)])
+    done.eval_s += time.monotonic() - started
+    for number, (task, part) in enumerate(zip(group, queries, strict=True)):
+        logits = _learnt(work, task, part, done) if scored is None else scored[number]
+        source, episode = _place(work.info, task)
+        where = f"episode {episode} of {work.info.task_names[source]}"
+        chosen = pick(logits, task.classes, len(part), where)
+        done.predicted[f"{episode}/{source}"] = chosen.astype("<i8").tobytes()
+        done.rows.append(Row.scored(episode, source, work.exam.score(task.id, chosen)))
+
+
+def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
+    """Logits (Q, N) of an instance made for this episode."""
+    method = _fresh(work, task, done)
+    started = time.monotonic()
+    method.learn(_alone(task))
+    done.train_s += time.monotonic() - started
+    done.passes += method.passes
+    started = time.monotonic()
+    logits = method.predict(queries, 0)
+    done.eval_s += time.monotonic() - started
+    return logits
+
+
+def _fresh(work: Work, task: Task, done: Done) -> Method:
+    info = replace(
+        work.info,
+        classes=(task.classes,),
+        sizes=((len(task.train), 0, len(work.exam.inputs(task.id))),),
+        task_names=task.class_names,
+        episodes=1,
+    )
+    hand_over(task, work.tables)
+    # An episode is too short to be resumed, and must not go on with what another one journaled.
+    method = work.make(info, part=f"episode {task.id}", journaled=False)
+    return prepared(method, work.pool, done)
+
+
+def _alone(task: Task) -> Task:
+    """The episode as the only task that its learner knows."""
+    return replace(task, id=0)
+
+
+def _place(info: StreamInfo, task: Task) -> tuple[int, int]:
+    """(source, number within it) of an episode."""
+    return divmod(task.id, info.episodes)
+
+
+def _footprint(work: Work, done: Done) -> Footprint:
+    """Of the first episode: what is kept for one."""
+    first = work.tasks[0]
+    method = _fresh(work, first, Done())
+    method.learn(_alone(first))
+    return method.footprint()
+
+
+def _fingerprints(info: StreamInfo, exam: Exam) -> dict[int, str]:
+    """Of all queries of each source."""
+    found = {source: hashlib.sha256() for source in range(info.tasks)}
+    for task in exam.tasks:
+        found[task // info.episodes].update(exam.fingerprint(task).encode())
+    return {source: digest.hexdigest() for source, digest in found.items()}

@@ -1,0 +1,109 @@
+"""What a protocol is given to lead a cell through, and what it gives back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.backbone import Backbone
+from benchmarks.images import Indices, Pixels
+from benchmarks.progress import Progress
+from benchmarks.stream import Exam, Pool, StreamInfo, Task
+from carryover.journal import Journal
+from carryover.journal import Progress as Done
+from carryover.record import Row
+from methods.base import Footprint, Method
+
+
+class PredictionError(RuntimeError):
+    """A method's logits cannot be scored; names task and what is wrong."""
+
+
+class Make(Protocol):
+    """A fresh, unprepared instance of the cell's method on its own copy of the backbone.
+
+    info: what it is told of its stream; part: names a piece of the cell that draws for itself, such as
+    an episode; config: the cell's own by default; journaled: whether it may journal its training.
+    """
+
+    def __call__(
+        self, info: StreamInfo, *, part: str = "", config: Any = None, journaled: bool = True
+    ) -> Method: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell about to be run.
+
+    tables: to be filled with the image tables of the tasks handed over so far (`Context.tables`);
+    reuse: whether an evaluation whose state did not change since may be taken over.
+    """
+
+    make: Make
+    backbone: Backbone
+    info: StreamInfo
+    tasks: Sequence[Task]
+    exam: Exam
+    pool: Pool | None
+    journal: Journal
+    progress: Progress
+    tables: MutableMapping[str, Pixels]
+    reuse: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it.
+
+    predicted: global classes by "step/task"; done: the journal's last word; footprint: of the method at the
+    end; units: the tasks that its stored bits are shared by; fingerprints: of the test images by task.
+    """
+
+    rows: list[Row]
+    predicted: Mapping[str, Indices]
+    done: Done
+    footprint: Footprint
+    units: int
+    metrics: Mapping[str, float]
+    fingerprints: Mapping[int, str]
+
+
+def prepared(method: Method, pool: Pool | None, done: Done) -> Method:
+    """`method` after its `prepare`, the time taken added to `done`."""
+    started = time.monotonic()
+    method.prepare(pool)
+    done.prepare_s += time.monotonic() - started
+    return method
+
+
+def hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:
+    """A method may keep images of `task` from now on."""
+    for part in (task.train, task.val):
+        for chunk in part.inputs.chunks:
+            tables[chunk.content] = chunk.table
+
+
+def predictions(done: Done) -> dict[str, Indices]:
+    """The predicted classes in the journal, by "step/task"."""
+    return {place: np.frombuffer(kept, dtype="<i8") for place, kept in done.predicted.items()}
+
+
+def pick(logits: Tensor, classes: Sequence[int], images: int, where: str) -> Indices:
+    """Global class ids (N,) of the largest logits (N, columns); the first of equal ones.
+
+    PredictionError where the shape is not (images, len(classes)) or a logit is NaN.
+    """
+    if tuple(logits.shape) != (images, len(classes)):
+        raise PredictionError(
+            f"predict gave logits of shape {tuple(logits.shape)} for {where}, not ({images}, {len(classes)})"
+        )
+    if torch.isnan(logits).any():
+        row = int(torch.isnan(logits).any(1).nonzero()[0])
+        raise PredictionError(f"predict gave NaN logits for {where}, first at image {row}")
+    return np.asarray(classes, dtype=np.int64)[logits.numpy().argmax(1)]
