@@ -22,6 +22,7 @@ from benchmarks.naming import parse, typed
 from benchmarks.stream import Place, Stream
 from carryover.code import ROOMS, Reach, reach
 from carryover.contract import Contract, contract_of
+from carryover.metrics import protocol_of
 from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
 from carryover.protocols import continual, few_shot
 from carryover.record import SCHEMA, Cell, Option, Record
@@ -112,7 +113,7 @@ def is_stale(record: Record) -> bool:
         method, stream = methods()[record.cell.method], stream_plugin(parse(record.cell.stream)[0])
     except (KeyError, RequestError):
         return True
-    protocol = record.contract.get("protocol", "continual").partition(" ")[0].replace("-", "_")
+    protocol = protocol_of(record.contract).replace("-", "_")
     return record.key_parts.get("code") != _sha256(code_of(method, stream, protocol).modules)
 
 

@@ -121,9 +121,11 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @click.argument("second")
 @click.option("--stream", default=STREAM, show_default=True)
 @click.option("--backbone", default=BACKBONE, show_default=True)
-@click.option("--metric", default="accuracy_last", show_default=True)
+@click.option("--metric", help="By default what the table is sorted by: accuracy_last or accuracy_mean.")
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
-def compare(first: str, second: str, stream: str, backbone: str, metric: str, results: Path | None) -> int:
+def compare(
+    first: str, second: str, stream: str, backbone: str, metric: str | None, results: Path | None
+) -> int:
     """Compare two methods pairwise.
 
     Seed by seed, and image by image.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from carryover.table import Line, Table
 
@@ -38,9 +39,7 @@ def columns(table: Table) -> list[Column]:
         Column("method", "method", lambda line: line.label, words=True),
         *varied,
         Column("seeds", "seeds", lambda line: str(len(line.seeds))),
-        _metric("accuracy\nlast %", "accuracy_last", 0),
-        _metric("accuracy\nincr. %", "accuracy_incremental", 1),
-        _metric("forget-\nting %", "forgetting_last", 1),
+        *SCORES[table.protocol](table),
         Column(
             "trained\nparams", "trainable parameters without the head", lambda line: si(line.trainable), 2
         ),
@@ -51,6 +50,37 @@ def columns(table: Table) -> list[Column]:
         Column("train\ntime", "training time", lambda line: duration(line.train_s), 3),
         *dtype,
     ]
+
+
+def _continual(table: Table) -> list[Column]:
+    return [
+        _metric("accuracy\nlast %", "accuracy_last", 0),
+        _metric("accuracy\nincr. %", "accuracy_incremental", 1),
+        _metric("forget-\nting %", "forgetting_last", 1),
+    ]
+
+
+def _few_shot(table: Table) -> list[Column]:
+    """The mean over sources, the average rank, and each source with its 95 % interval over episodes."""
+    return [
+        _metric("accuracy\nmean %", "accuracy_mean", 0),
+        Column("average\nrank", "average rank", rank, 0),
+        *(
+            Column(heading(name), f"{name} % (95 % interval)", partial(interval, part=name), 1)
+            for name in table.parts
+        ),
+    ]
+
+
+def _transfer(table: Table) -> list[Column]:
+    return [_metric("accuracy\nmean %", "accuracy_mean", 0)]
+
+
+SCORES: dict[str, Callable[[Table], list[Column]]] = {
+    "continual": _continual,
+    "few-shot": _few_shot,
+    "transfer": _transfer,
+}
 
 
 def marks(line: Line) -> str:
@@ -67,6 +97,27 @@ def percent(line: Line, metric: str) -> str:
         return "0"
     mean = f"{100 * spread.mean:.2f}"
     return mean if spread.std is None else f"{mean}±{100 * spread.std:.2f}"
+
+
+def interval(line: Line, part: str) -> str:
+    """The mean accuracy on one part in percent and half its 95 % interval."""
+    mean, half = line.metrics.get(f"accuracy/{part}"), line.metrics.get(f"interval/{part}")
+    if mean is None:
+        return ABSENT
+    return f"{100 * mean.mean:.1f}" + (f"±{100 * half.mean:.1f}" if half else "")
+
+
+def rank(line: Line) -> str:
+    """The average rank over the parts."""
+    found = line.metrics.get("rank_mean")
+    return ABSENT if found is None else f"{found.mean:.2f}"
+
+
+def heading(name: str) -> str:
+    """A part's name in two lines, the second of them "%"; long ones are broken at a dash or an underscore."""
+    cut = next((at for at in range(len(name) - 1, 3, -1) if name[at] in "-_" and at <= 10), 0)
+    first, second = (name[: cut + 1], name[cut + 1 :]) if len(name) > 10 and cut else (name, "%")
+    return f"{first}\n{second}"
 
 
 def si(value: float | None) -> str:

@@ -34,6 +34,10 @@ SCENARIOS = {
     "class": "class-incremental: one growing label space, the task is not known",
     "domain": "domain-incremental: one label space, shifting inputs",
 }
+ALONE = {
+    "few_shot": "few-shot: an episode is scored among its own classes",
+    "transfer": "transfer: a task is scored among its own classes",
+}
 
 
 class Contract(Mapping[str, str]):
@@ -91,7 +95,7 @@ def contract_of(
             "data": f"{info.image_size[0]}x{info.image_size[1]} images {info.data}",
             "split": f"{info.rule}; sizes {sizes[:16]}",
             "order": order,
-            "scenario": SCENARIOS[info.scenario],
+            "scenario": ALONE.get(info.protocol) or SCENARIOS[info.scenario],
             "labels": f"{len(info.class_names)} classes in {info.tasks} tasks {labels[:16]}",
             "preprocessing": preprocessing,
             "backbone": backbone,

@@ -22,15 +22,22 @@ A metric that needs an entry that is not there, or a second task, is absent: nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carryover.record import Row
 
+PRIMARY = {"continual": "accuracy_last", "few-shot": "accuracy_mean", "transfer": "accuracy_mean"}
+
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+
+def protocol_of(contract: Mapping[str, str]) -> str:
+    """continual, few-shot or transfer: the first word of the contract's protocol."""
+    return contract.get("protocol", "continual").partition(" ")[0]
 
 
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:

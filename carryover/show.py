@@ -43,7 +43,9 @@ def report(root: Path | None, stream: str | None, vary: str | None, form: str) -
     return OK
 
 
-def compare(first: str, second: str, stream: str, backbone: str, metric: str, root: Path | None) -> int:
+def compare(
+    first: str, second: str, stream: str, backbone: str, metric: str | None, root: Path | None
+) -> int:
     """Two methods pairwise on one stream and backbone."""
     from backbones.names import parse as backbone_named
     from carryover.statistics import compare as compared

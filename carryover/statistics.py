@@ -8,7 +8,8 @@ seed or task whose fingerprints differ is refused, not averaged over.
   moves with the seed, not with other data.
 - Over images: the exact sign test of the last step's hits. The unit is an image: its wins minus its
   losses, summed over seeds, so that seeds which share their test images do not count them twice.
-  With one seed this is McNemar's exact test (Edwards 1948; Dietterich 1998): two-sided binomial with
+  In few-shot streams the unit is an episode, and who has more of its queries right wins it. With one seed
+  (and images) this is McNemar's exact test (Edwards 1948; Dietterich 1998): two-sided binomial with
   p = 1/2 over the images on which only one of the methods is right.
 """
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.errors import RequestError
 from carryover.contract import same_table
+from carryover.metrics import PRIMARY, protocol_of
 from carryover.record import Record, Row, unpack_hits
 
 MIN_SEEDS = 3
@@ -68,6 +70,12 @@ class Comparison:
     p_value: float | None
     test: str
     left_out: tuple[int, ...] = ()
+    unit: str = "image"
+
+    @property
+    def _by_unit(self) -> str:
+        when = " after the last task" * (self.unit == "image" and self.metric == PRIMARY["continual"])
+        return f"{self.unit.capitalize()} by {self.unit}{when}"
 
     def __str__(self) -> str:
         seeds = f"{len(self.differences)} seed" + ("s" if len(self.differences) > 1 else "")
@@ -79,10 +87,10 @@ class Comparison:
         points = f"{100 * self.mean:+.2f} points over {seeds} ({spread})"
         lines = [f"{self.a} minus {self.b}, {self.metric}: {points}."]
         if self.p_value is None:
-            lines.append("Image by image: not compared, the records hold no per-sample hits.")
+            lines.append(f"{self._by_unit}: not compared, the records hold no per-sample hits.")
         else:
             lines.append(
-                f"Image by image after the last task: {self.a} ahead on {self.wins:,}, {self.b} on "
+                f"{self._by_unit}: {self.a} ahead on {self.wins:,}, {self.b} on "
                 f"{self.losses:,} of {self.images:,}; {self.test}: p = {_p(self.p_value)}."
             )
         if self.left_out:
@@ -91,8 +99,10 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(a: Sequence[Record], b: Sequence[Record], metric: str = "accuracy_last") -> Comparison:
+def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None) -> Comparison:
     """The paired comparison of two methods' successful records, one per seed each, over their common seeds.
+
+    metric: the one that the protocol is led by, if none is named (accuracy_last, accuracy_mean).
 
     RequestError for records under different contracts, two records of one seed, no common seed, a
     metric that is absent, or a seed whose test images differ.
@@ -100,6 +110,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str = "accuracy_la
     if not a or not b:
         raise RequestError("a comparison needs records of both methods; run the one that has none first.")
     same_table([*a, *b])
+    protocol = protocol_of(a[0].contract)
+    metric = metric or PRIMARY[protocol]
     first, second = _by_seed(a), _by_seed(b)
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
@@ -114,6 +126,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str = "accuracy_la
                 raise RequestError(f"{record.cell} has no {metric}; it has {_listed(record.metrics)}.")
     differences = {seed: first[seed].metrics[metric] - second[seed].metrics[metric] for seed in seeds}
     mean = float(np.mean(list(differences.values())))
+    unit = "episode" if protocol == "few-shot" else "image"
     scores = _scores([(first[seed], second[seed]) for seed in seeds])
     wins, losses = (0, 0) if scores is None else (int((scores > 0).sum()), int((scores < 0).sum()))
     return Comparison(
@@ -127,8 +140,11 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str = "accuracy_la
         wins=wins,
         losses=losses,
         p_value=None if scores is None else sign_test(wins, losses),
-        test="McNemar's exact test" if len(seeds) == 1 else "exact sign test per image, seeds summed",
+        test="McNemar's exact test"
+        if len(seeds) == 1 and unit == "image"
+        else f"exact sign test per {unit}, seeds summed",
         left_out=tuple(sorted(first.keys() ^ second.keys())),
+        unit=unit,
     )
 
 
@@ -166,26 +182,34 @@ def sign_test(wins: int, losses: int) -> float:
 def _scores(pairs: Sequence[tuple[Record, Record]]) -> NDArray[np.int64] | None:
     """Per image, over all tasks: the seeds in which only a was right minus those in which only b was.
 
-    None if a row of the last step holds no hits in either record.
+    None if a row that counts holds no hits in either record.
     """
-    images: dict[tuple[int, str], NDArray[np.int64]] = {}
+    images: dict[tuple[int, int, str], NDArray[np.int64]] = {}
     for seed, (a, b) in enumerate(pairs):
-        rows = _last_rows(a), _last_rows(b)
-        for task in sorted(rows[0].keys() | rows[1].keys()):
-            hits = [of[task].hits if task in of else None for of in rows]
+        rows = _rows_that_count(a), _rows_that_count(b)
+        for step, task in sorted(rows[0].keys() | rows[1].keys()):
+            hits = [of[step, task].hits if (step, task) in of else None for of in rows]
             if hits[0] is None or hits[1] is None:
                 return None
-            n = rows[0][task].n
+            n = rows[0][step, task].n
             won = unpack_hits(hits[0], n).astype(np.int64) - unpack_hits(hits[1], n)
-            place = task, a.fingerprints.get(task, f"seed {seed}")
+            place = step, task, a.fingerprints.get(task, f"seed {seed}")
             images[place] = images.get(place, 0) + won
-    return np.concatenate(list(images.values())) if images else None
+    if not images:
+        return None
+    if protocol_of(pairs[0][0].contract) == "few-shot":
+        # The images of an episode share their support: the episode is the unit.
+        return np.array([np.sign(won.sum()) for won in images.values()], dtype=np.int64)
+    return np.concatenate(list(images.values()))
 
 
-def _last_rows(record: Record) -> dict[int, Row]:
+def _rows_that_count(record: Record) -> dict[tuple[int, int], Row]:
+    """Every episode; of continual learning, each task after the last one was learnt."""
     rows = [row for row in record.rows if row.split == "test"]
-    last = max((row.step for row in rows), default=0)
-    return {row.task: row for row in rows if row.step == last}
+    if protocol_of(record.contract) == "continual":
+        last = max((row.step for row in rows), default=0)
+        rows = [row for row in rows if row.step == last]
+    return {(row.step, row.task): row for row in rows}
 
 
 def _by_seed(records: Sequence[Record]) -> dict[int, Record]:

@@ -7,6 +7,7 @@ A line is one method with its typed options, over its seeds. What methods may ri
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from functools import partial
 import numpy as np
 
 from carryover.contract import Contract, differences, same_table
+from carryover.metrics import PRIMARY, protocol_of
+from carryover.ranks import mean_ranks
 from carryover.record import Cell, Option, Record, show_option
 from carryover.results import current, recency
 from carryover.statistics import Spread
@@ -57,7 +60,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines with the best accuracy_last first, missing ones at the end; contract: what they share."""
+    """Lines with the best first, missing ones at the end; contract: what they share.
+
+    parts: the names of the tasks (few-shot: sources) that have columns of their own.
+    """
 
     title: str
     stream: str
@@ -65,6 +71,11 @@ class Table:
     vary: str | None
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def protocol(self) -> str:
+        return protocol_of(self.contract)
 
     @property
     def mixed_dtype(self) -> bool:
@@ -98,7 +109,11 @@ def table(
     for record in sorted(kept, key=lambda record: record.cell.seed):
         groups[_label(record.cell), record.cell.method, _varied(record, vary)].append(record)
     lines = [_line(group, varied, fresh, stale) for (_, _, varied), group in groups.items()]
-    lines.sort(key=lambda line: (-_last(line), line.label, line.varied))
+    parts = records[0].tasks
+    if protocol_of(shared) == "few-shot":
+        lines = _ranked(lines, parts)
+    primary = PRIMARY[protocol_of(shared)]
+    lines.sort(key=lambda line: (-_mean_of(line, primary), line.label, line.varied))
     for method in reference_methods:
         command = fill(method) if fill and method not in {line.method for line in lines} else ""
         if command:
@@ -106,9 +121,8 @@ def table(
                 command += " -o KEY=VALUE"
             lines.append(Line(method, fill=command))
     notes += _seed_notes(lines) + list(dict.fromkeys(note for record in kept for note in record.notes))
-    return Table(
-        _title(records[0], shared, vary), records[0].cell.stream, shared, vary, tuple(lines), tuple(notes)
-    )
+    title, stream = _title(records[0], shared, vary), records[0].cell.stream
+    return Table(title, stream, shared, vary, tuple(lines), tuple(notes), parts)
 
 
 def closing_tables(
@@ -151,7 +165,7 @@ def _line(
 ) -> Line:
     names = dict.fromkeys(name for record in records for name in record.metrics)
     spreads = {
-        name: Spread.of([record.metrics[name] for record in records if name in record.metrics])
+        name: _spread(name, [record.metrics[name] for record in records if name in record.metrics])
         for name in names
     }
     costs = [record.cost for record in records]
@@ -171,6 +185,13 @@ def _line(
         fresh=any(record.key in fresh for record in records),
         stale=any(stale(record) for record in records),
     )
+
+
+def _spread(name: str, values: Sequence[float]) -> Spread | None:
+    """Over seeds. The interval of a mean over k seeds, each with episodes of its own: sqrt(sum CI^2) / k."""
+    if name.startswith("interval/"):
+        return Spread(math.hypot(*values) / len(values), None, len(values))
+    return Spread.of(values)
 
 
 def _same_images(
@@ -240,8 +261,27 @@ def _label(cell: Cell) -> str:
     return Line(cell.method, cell.options).label
 
 
-def _last(line: Line) -> float:
-    spread = line.metrics.get("accuracy_last")
+def _ranked(lines: Sequence[Line], sources: Sequence[str]) -> list[Line]:
+    """The lines with their average rank over `sources` among the metrics."""
+    scores = {
+        f"{line.label} {line.varied}": {
+            source: (line.metrics[f"accuracy/{source}"].mean, line.metrics[f"interval/{source}"].mean)
+            for source in sources
+            if f"interval/{source}" in line.metrics
+        }
+        for line in lines
+    }
+    found = mean_ranks(scores, sources)
+    return [
+        replace(line, metrics={**line.metrics, "rank_mean": Spread(found[name], None, 1)})
+        if (name := f"{line.label} {line.varied}") in found
+        else line
+        for line in lines
+    ]
+
+
+def _mean_of(line: Line, metric: str) -> float:
+    spread = line.metrics.get(metric)
     return spread.mean if spread else -np.inf
 
 
