@@ -1,0 +1,232 @@
+"""Which classes and images an episode consists of: Meta-Dataset's sampling (Triantafillou et al. 2020, §3.2).
+
+An episode is a pure function of (seed, source, split, number): no other episode is drawn before it, and
+every method, model and worker sees the same. It is made of PCG64's 64-bit words by whole numbers and
+by operations that IEEE 754 rounds in one way, so NumPy's version and the CPU have no part in it.
+
+Images are drawn without replacement for all classes at once. Where a class gives few of its images,
+numbers are drawn freely and those that repeat an earlier one are drawn again until none does; where it
+gives many, its images are sorted by random keys. Both are uniform to the last bit: draws are compared
+for equality only, and keys that tie are thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.episodes.classes import ClassSet
+from benchmarks.episodes.rule import Rule
+from benchmarks.errors import RequestError
+from benchmarks.images import Indices
+from benchmarks.seeds import generator
+
+Words = NDArray[np.uint64]
+Field = NDArray[np.float64]
+
+# A class with more images than this for each that it gives is drawn from freely.
+_SPARSE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One episode of N classes, S support and Q query images, all int64.
+
+    classes: (N,) positions in the ClassSet; support_labels (S,) and query_labels (Q,): positions in
+    `classes`, ascending; support_images (S,) and query_images (Q,): numbers of images within their
+    class. No image occurs twice; every class has Q / N query images.
+    """
+
+    classes: Indices
+    support_labels: Indices
+    support_images: Indices
+    query_labels: Indices
+    query_images: Indices
+
+    @property
+    def way(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Draws the episodes of `classes` by `rule`.
+
+    flat_share: share of episodes that ignore alphabets or graph, for training (0.5 in CrossTransformers).
+    RequestError for a share outside [0, 1] or outside training, or fewer classes than the rule's least.
+    """
+
+    classes: ClassSet
+    rule: Rule
+    seed: int
+    flat_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        classes, where = self.classes, f"{self.classes.source}, split {self.classes.split}"
+        if not 0 <= self.flat_share <= 1:
+            raise RequestError(f"flat_share of episodes is {self.flat_share!r}; take a number from 0 to 1.")
+        if self.flat_share and classes.groups and classes.split != "train":
+            raise RequestError(
+                f"{where}: flat_share of episodes is {self.flat_share!r}; only training may ignore the "
+                f"{classes.structure}, so take 0."
+            )
+        smallest = min((len(group) for group in classes.groups), default=len(classes.names))
+        if smallest < self.rule.least_way:
+            raise RequestError(
+                f"{where}: episodes of at least {self.rule.least_way} classes from {smallest}; "
+                f"take least_way={smallest} or fewer."
+            )
+
+    def draw(self, number: int) -> Draw:
+        """The episode `number`, from 0."""
+        if number < 0:
+            raise RequestError(f"episode {number} was asked for; they are numbered from 0.")
+        bits = generator("episode", self.seed, self.classes.source, self.classes.split, number).bit_generator
+        assert isinstance(bits, np.random.PCG64)  # raw words mean what they do for PCG64
+        chosen = self._choose(bits)
+        way, sizes = len(chosen), self.classes.counts[chosen]
+        queries = min(self.rule.most_queries, int(sizes.min()) // 2)
+        shots = self._shots(bits, sizes, queries)
+        counts = shots + queries
+        owner = np.repeat(np.arange(way), counts)
+        starts = np.cumsum(counts) - counts
+        learnt = np.arange(len(owner)) < (starts + shots)[owner]  # each class's support comes first
+        images = _without_replacement(bits, sizes, counts)
+        return Draw(chosen, owner[learnt], images[learnt], owner[~learnt], images[~learnt])
+
+    def _choose(self, bits: np.random.PCG64) -> Indices:
+        """(N,) positions of the episode's classes, in its order."""
+        classes, rule = self.classes, self.rule
+        whole = not classes.groups
+        if self.flat_share and classes.groups:
+            whole = float(_uniform(bits, 1)[0]) < self.flat_share
+        if whole:
+            return _some(bits, len(classes.names), self._way(bits, len(classes.names)))
+        group = classes.groups[_below(bits, len(classes.groups))]
+        way = min(rule.most_way, len(group))  # all leaves of a node, but N characters of an alphabet
+        if classes.structure == "alphabets":
+            way = self._way(bits, len(group))
+        return group[_some(bits, len(group), way)]
+
+    def _way(self, bits: np.random.PCG64, available: int) -> int:
+        """N ~ U{least_way..min(most_way, available)}."""
+        least, most = self.rule.least_way, min(self.rule.most_way, available)
+        return least + _below(bits, most - least + 1)
+
+    def _shots(self, bits: np.random.PCG64, sizes: Indices, queries: int) -> Indices:
+        """(N,) support images of each class.
+
+        r_c = n_c - q images are left, one beta ~ U[0, 1) makes T = min(most_support,
+        sum_c floor(beta min(counted_per_class, r_c)) + 1), and class c has
+        min(floor(p_c (T - N)) + 1, r_c) with p_c proportional to n_c exp(u_c).
+        """
+        rule, way, left = self.rule, len(sizes), sizes - queries
+        chance = _uniform(bits, way + 1)
+        counted = np.floor(chance[0] * np.minimum(rule.counted_per_class, left)).astype(np.int64)
+        total = min(rule.most_support, int(counted.sum()) + way)
+        weights = sizes * _exp((2 * chance[1:] - 1) * rule.log_weight)
+        # fsum rounds the same in every order of the terms; weights first, so that equal ones divide exactly.
+        shares = np.floor(weights * (total - way) / math.fsum(weights.tolist())).astype(np.int64)
+        return np.minimum(shares + 1, left)
+
+
+def _exp(u: Field) -> Field:
+    """exp(u) for |u| <= 2, to 1e-12 for |u| <= log 2: NumPy's rounds differently from one CPU to the next."""
+    x = u / 16
+    total = 1 + x / 6
+    for divisor in (5, 4, 3, 2, 1):  # the Taylor series
+        total = 1 + total * x / divisor
+    for _ in range(4):
+        total = total * total
+    return total
+
+
+def _uniform(bits: np.random.PCG64, count: int) -> Field:
+    """(count,) in [0, 1), multiples of 2^-53."""
+    words: Words = bits.random_raw(count)
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def _below(bits: np.random.PCG64, end: int) -> int:
+    """One of 0..end-1, every one exactly as likely: words from the last incomplete round are passed over."""
+    while True:
+        word = int(bits.random_raw())
+        if word < 2**64 - 2**64 % end:
+            return word % end
+
+
+def _some(bits: np.random.PCG64, size: int, count: int) -> Indices:
+    """`count` of 0..size-1 in random order, without replacement."""
+    return _shuffled(bits, np.array([size]))[:count]
+
+
+def _shuffled(bits: np.random.PCG64, sizes: Indices) -> Indices:
+    """(sum of sizes,) a random order of 0..size-1 for each of `sizes`, one after the other."""
+    total = int(sizes.sum())
+    place = np.arange(total, dtype=np.uint64)
+    width = np.uint64(total.bit_length())
+    owner = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes) << np.uint64(48)
+    while True:
+        # One key: whose it is (16 bits), chance, its own place. Only the order of chance may decide.
+        words: Words = bits.random_raw(total)
+        keys = np.sort(owner | (words >> np.uint64(16) >> width << width) | place)
+        if not _repeats(keys >> width).any():
+            break
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return (keys & ((np.uint64(1) << width) - np.uint64(1))).astype(np.int64) - starts
+
+
+def _repeats(ascending: Words) -> NDArray[np.bool_]:
+    """(M - 1,) whether each but the first equals the one before."""
+    return np.asarray(ascending[1:] == ascending[:-1])
+
+
+def _without_replacement(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
+    """(sum of counts,) for each class in turn, `counts` distinct numbers below `sizes` (N,) in random order."""
+    crowded = sizes <= _SPARSE * counts
+    if crowded.all():
+        return _by_sorting(bits, sizes, counts)
+    if not crowded.any():
+        return _by_rejection(bits, sizes, counts)
+    few = np.repeat(crowded, counts)
+    images = np.empty(len(few), dtype=np.int64)
+    images[few] = _by_sorting(bits, sizes[crowded], counts[crowded])
+    images[~few] = _by_rejection(bits, sizes[~crowded], counts[~crowded])
+    return images
+
+
+def _by_sorting(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
+    """The first `counts` of a random order of each class: O(sum of sizes)."""
+    gaps = np.cumsum(sizes) - sizes - np.cumsum(counts) + counts
+    return _shuffled(bits, sizes)[np.arange(counts.sum()) + np.repeat(gaps, counts)]
+
+
+def _by_rejection(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
+    """Free draws; those that repeat an earlier one of their class are drawn again: O(sum of counts)."""
+    ends = np.repeat(sizes, counts).astype(np.uint64)
+    owner = np.repeat(np.arange(len(sizes), dtype=np.uint64), counts) * np.uint64(sizes.max())
+    place = np.arange(len(ends), dtype=np.uint64)
+    width = np.uint64(len(ends).bit_length())
+    images = _numbers(bits, ends)
+    while True:
+        # One key: whose it is, the image, its place, so that of equal images the later ones are known.
+        keys = np.sort((owner + images) << width | place)
+        again = keys[1:][_repeats(keys >> width)] & ((np.uint64(1) << width) - np.uint64(1))
+        if not len(again):
+            return images.astype(np.int64)
+        again.sort()
+        images[again] = _numbers(bits, ends[again])
+
+
+def _numbers(bits: np.random.PCG64, ends: Words) -> Words:
+    """(M,) numbers below `ends` (< 2^32), every one exactly as likely (Lemire 2019, algorithm 5)."""
+    words: Words = bits.random_raw(len(ends))
+    products = (words >> np.uint64(32)) * ends
+    numbers = products >> np.uint64(32)
+    uneven = np.flatnonzero((products & np.uint64(2**32 - 1)) < np.uint64(2**32) % ends)
+    if len(uneven):
+        numbers[uneven] = _numbers(bits, ends[uneven])
+    return numbers
