@@ -21,7 +21,7 @@ _MOST_IMAGES = 2**31  # numbers of images are drawn from 32 random bits
 class ClassSet:
     """The classes of one split of one source.
 
-    names: of the C classes, each once; counts: (C,) images of each class; structure: how classes are
+    names: of the C classes; counts: (C,) images of each class; structure: how classes are
     chosen; groups: positions of classes, for "alphabets" of the characters of each alphabet, for
     "graph" of the leaves of each node an episode may be drawn from, for "flat" none. DataError names
     source, split and class, if there are fewer than 5 classes (in any group) or than 2 images of a class.
@@ -55,9 +55,6 @@ class ClassSet:
                 f"{where}: {len(self.names)} classes; an episode needs at least {FEWEST_CLASSES}, so add "
                 "classes or leave the split out."
             )
-        if len(set(self.names)) < len(self.names):
-            twice = next(name for number, name in enumerate(self.names) if name in self.names[:number])
-            raise DataError(f"{where}: two classes are named {twice!r}; rename one.")
         for position in np.flatnonzero((self.counts < FEWEST_IMAGES) | (self.counts >= _MOST_IMAGES))[:1]:
             raise DataError(
                 f"{where}: class {self.names[position]!r} has {self.counts[position]} images; an episode "

@@ -136,7 +136,7 @@ class Sampler:
 def _exp(u: Field) -> Field:
     """exp(u) for |u| <= 2, to 1e-12 for |u| <= log 2: NumPy's rounds differently from one CPU to the next."""
     x = u / 16
-    total = 1 + x / 6
+    total: Field = 1 + x / 6
     for divisor in (5, 4, 3, 2, 1):  # the Taylor series
         total = 1 + total * x / divisor
     for _ in range(4):
@@ -147,7 +147,7 @@ def _exp(u: Field) -> Field:
 def _uniform(bits: np.random.PCG64, count: int) -> Field:
     """(count,) in [0, 1), multiples of 2^-53."""
     words: Words = bits.random_raw(count)
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _below(bits: np.random.PCG64, end: int) -> int:
@@ -185,7 +185,7 @@ def _repeats(ascending: Words) -> NDArray[np.bool_]:
 
 
 def _without_replacement(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
-    """(sum of counts,) for each class in turn, `counts` distinct numbers below `sizes` (N,) in random order."""
+    """(sum of counts,) for each class in turn `counts` distinct numbers below `sizes`, in random order."""
     crowded = sizes <= _SPARSE * counts
     if crowded.all():
         return _by_sorting(bits, sizes, counts)
