@@ -2,14 +2,15 @@
 
 The rule, which is part of the key of every table (`RULE`): the first frame; EXIF orientation applied,
 as a viewer shows it; transparency laid over white; 16-bit grey keeps its upper 8 bits; grey, palette and
-CMYK through Pillow's conversion to RGB; then, if asked for, both sides squashed to `size` (bicubic,
-antialiased). JPEG is decoded at full resolution first.
+CMYK through Pillow's conversion to RGB; then, if asked for, both sides squashed to `size` (bicubic, or
+bilinear where that is asked for, antialiased). JPEG is decoded at full resolution first.
 """
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,12 +20,17 @@ from benchmarks.images import Pixels
 
 RULE = "rgb-1"
 
+Resample = Literal["bicubic", "bilinear"]
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
 # Pillow asks every format it knows in turn; for small images that takes as long as decoding them.
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
 
 
-def decode(where: str, encoded: bytes | Path, size: int | None = None) -> Pixels:
-    """The image as (H, W, 3) uint8; (size, size, 3) with `size`.
+def decode(
+    where: str, encoded: bytes | Path, size: int | None = None, resample: Resample = "bicubic"
+) -> Pixels:
+    """The image as (H, W, 3) uint8; (size, size, 3) with `size`, through the filter `resample`.
 
     DataError names `where` when it cannot be decoded: broken, truncated, of a kind without an 8-bit meaning.
     """
@@ -40,7 +46,7 @@ def decode(where: str, encoded: bytes | Path, size: int | None = None) -> Pixels
             f"{where} is no image that can be decoded ({_reason(error)}); replace or remove it"
         ) from error
     if size is not None and rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
+        rgb = rgb.resize((size, size), _FILTERS[resample])
     return np.asarray(rgb)
 
 

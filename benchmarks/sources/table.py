@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
@@ -29,6 +30,9 @@ from benchmarks.images import Chunk, Inputs, Labelled, Pixels
 from benchmarks.progress import Progress
 from benchmarks.sources.source import Rows
 from benchmarks.store import Store, write_atomic
+
+if TYPE_CHECKING:
+    from benchmarks.sources.decode import Resample
 
 FORMAT = "table-1"
 PIECE_ROWS = 2000
@@ -58,11 +62,17 @@ def stamp(paths: Iterable[Path]) -> str:
 
 
 def open_table(
-    rows: Rows, store: Store, progress: Progress, size: int | None = None, workers: int | None = None
+    rows: Rows,
+    store: Store,
+    progress: Progress,
+    size: int | None = None,
+    workers: int | None = None,
+    resample: Resample = "bicubic",
 ) -> Labelled:
     """The split as N labelled images, decoded first if the store has no table of it.
 
-    size: as in `Source.load`; workers: decoding threads, by default as many as there are cores, at most 8.
+    size: as in `Source.load`, through the filter `resample`; workers: decoding threads, by default as many
+    as there are cores, at most 8.
     DataError for a damaged image or label, RequestError where the store cannot be written.
     """
     from benchmarks.sources import decode  # Pillow's plugins load only where something is decoded
@@ -70,13 +80,14 @@ def open_table(
     if size is not None and size < 1:
         raise RequestError(f"size={size} is no image size; give the side in pixels, for example size=64")
     identity = rows.identity()
-    parts = (FORMAT, decode.RULE, PIL.__version__, identity, str(size))
+    sized = str(size) if resample == "bicubic" else f"{size} {resample}"
+    parts = (FORMAT, decode.RULE, PIL.__version__, identity, sized)
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:
         pieces = store.workspace("images", key)
         try:
-            _make(rows, folder, pieces, size, workers or _cores(), progress)
+            _make(rows, folder, pieces, size, resample, workers or _cores(), progress)
             if rows.identity() != identity:
                 raise DataError(f"the files of {rows.title} changed while they were decoded; run again")
         except DataError:
@@ -108,7 +119,15 @@ def _load(folder: Path) -> Labelled:
     return Labelled(inputs, labels, tuple(about["class_names"]))
 
 
-def _make(rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int, progress: Progress) -> None:
+def _make(
+    rows: Rows,
+    folder: Path,
+    pieces: Path,
+    size: int | None,
+    resample: Resample,
+    workers: int,
+    progress: Progress,
+) -> None:
     from benchmarks.sources.decode import decode
 
     labels, class_names = rows.labels()
@@ -116,7 +135,7 @@ def _make(rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int
     if not count:
         raise DataError(f"{rows.title} holds no images; check that the files are the right ones")
     first, encoded = next(rows.images(0))
-    shape = decode(first, encoded, size).shape
+    shape = decode(first, encoded, size, resample).shape
     step = min(PIECE_ROWS, max(1, PIECE_BYTES // int(np.prod(shape))))
     paths = [pieces / f"{start:09}.raw" for start in range(0, count, step)]
     done = 0
@@ -125,7 +144,7 @@ def _make(rows: Rows, folder: Path, pieces: Path, size: int | None, workers: int
 
     def put(run: list[tuple[str, bytes | Path]], out: Pixels) -> int:
         for (where, encoded), place in zip(run, out, strict=True):
-            image = decode(where, encoded, size)
+            image = decode(where, encoded, size, resample)
             if image.shape != shape:
                 raise DataError(
                     f"{where} is {image.shape[0]}x{image.shape[1]} pixels, but {first} is "
