@@ -1,0 +1,66 @@
+"""Meta-Dataset's converted records as a source of episodes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from benchmarks.episodes.classes import ClassSet
+from benchmarks.episodes.source import Bank, EpisodeSource, SplitName
+from benchmarks.episodes.specification import read_specification
+from benchmarks.images import Indices
+from benchmarks.records import META_DATASET, ClassFile, open_images, source_folder, squash_rule
+from benchmarks.stream import Place
+
+# A mirrored character, digit or sign is another one or none.
+UNMIRRORED = frozenset({"omniglot", "mnist", "traffic_sign"})
+
+
+class RecordedEpisodes(EpisodeSource):
+    """One of Meta-Dataset's sources, from `$CARRYOVER_DATA/meta-dataset/<source>/`.
+
+    Only the images that occur in episodes are read and decoded, once.
+    """
+
+    def __init__(self, name: str, size: int, place: Place) -> None:
+        self._folder = source_folder(name)
+        self._specification = read_specification(self._folder / "dataset_spec.json")
+        self._place = place
+        self.name = name
+        self.mirror = name not in UNMIRRORED
+        self.image_size = (size, size)
+        self.rule = f"{name}: Meta-Dataset's official classes, {squash_rule(size)}"
+        known = META_DATASET[name]
+        if known.seen_by_imagenet:
+            self.notes = (
+                f"{name}: weights pretrained on ImageNet-1k have seen the classes that it is tested on",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the specification: pixels are known once they are decoded, and enter the exam's fingerprints."""
+        return hashlib.sha256((self._folder / "dataset_spec.json").read_bytes()).hexdigest()
+
+    def classes(self, split: SplitName) -> ClassSet:
+        return self._specification.classes(split)
+
+    def bank(self, split: SplitName, keys: Indices) -> Bank:
+        found = open_images(
+            f"{self.name} {split}",
+            self._files(split),
+            keys >> 32,
+            keys & 0xFFFFFFFF,
+            self._place.store,
+            self._place.progress,
+            self.image_size[0],
+            self._place.workers or None,
+        )
+        # Their order is by class and number, as that of keys.
+        return Bank(found.images.inputs, keys)
+
+    def _files(self, split: SplitName) -> list[ClassFile]:
+        specification = self._specification
+        found = specification.classes(split)
+        return [
+            ClassFile(specification.file(split, at), int(specification.ids[split][at]), name, int(count))
+            for at, (name, count) in enumerate(zip(found.names, found.counts, strict=True))
+        ]

@@ -1,0 +1,175 @@
+"""Few-shot streams: episodes of variable way and shots over one or more sources.
+
+    episodes:omniglot+cifar100?episodes=200&support=100      embedded-episodes      meta-dataset
+
+Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.rule`) from
+(seed, source, split, number), so that they are the same for every method, network and worker count.
+The pool to meta-train on holds the training classes of the same sources, or of those that `pool` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from benchmarks.episodes.pool import EpisodePool
+from benchmarks.episodes.recorded import RecordedEpisodes
+from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.sampler import Sampler
+from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_keys
+from benchmarks.errors import DataError, RequestError
+from benchmarks.images import Labelled
+from benchmarks.naming import canonical
+from benchmarks.records.known import META_DATASET
+from benchmarks.sources import may_mirror, open_source
+from benchmarks.stream import Exam, Place, Pool, Stream, StreamInfo, Task
+
+ANY = "episodes:"
+RECORDS = "meta-dataset/"
+PRESETS = {
+    "embedded-episodes": ("glyphs", "textures", "objects"),
+    "meta-dataset": tuple(RECORDS + name for name, source in META_DATASET.items() if not source.extra),
+}
+IMAGE_SIDE = 64
+
+
+class EpisodeStream(Stream):
+    """Episodes over the test classes of some sources."""
+
+    catalogue: ClassVar[Mapping[str, str]] = {
+        "embedded-episodes": "episodes of glyphs, textures and objects; drawn here",
+        "meta-dataset": "Meta-Dataset's ten sources, from its records in $CARRYOVER_DATA/meta-dataset",
+        "episodes:SOURCE+SOURCE": "any sources, e.g. episodes:cifar100+meta-dataset/aircraft?episodes=200",
+    }
+
+    @dataclass(frozen=True)
+    class Parameters:
+        """
+        episodes: how many of each source
+        size: side in pixels that images are brought to
+        way: most classes of an episode
+        support: most support images of an episode (Meta-Dataset: 500)
+        queries: most query images of a class
+        classes: test (those held out from the pool; the rest of a source is its pool) or all
+        per_class: images of each class that may be drawn (all by default; not for records)
+        pool: sources to prepare on, joined by "+" (the same ones by default, where classes=test)
+        """
+
+        episodes: int = 600
+        size: int = IMAGE_SIDE
+        way: int = 50
+        support: int = 500
+        queries: int = 10
+        classes: Literal["test", "all"] = "test"
+        per_class: int | None = None
+        pool: str = ""
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return name in PRESETS or name.startswith(ANY)
+
+    def __init__(self, name: str, parameters: Parameters, place: Place) -> None:
+        self._name = canonical(name, parameters)
+        self._parameters = parameters
+        self._place = place
+        self._rule = Rule(
+            most_way=parameters.way, most_support=parameters.support, most_queries=parameters.queries
+        )
+        if not 1 <= parameters.episodes <= 10**6:
+            raise RequestError(f"{self._name}: episodes={parameters.episodes} lies outside 1 to 1000000")
+        if not 1 <= parameters.size <= 4096:
+            raise RequestError(f"{self._name}: size={parameters.size} lies outside 1 to 4096")
+        if parameters.per_class is not None and parameters.per_class < 2:
+            raise RequestError(
+                f"{self._name}: per_class={parameters.per_class} leaves no query image; give 2 or more"
+            )
+        names = PRESETS.get(name) or _listed(self._name, name.removeprefix(ANY))
+        whole = parameters.classes == "all"
+        self._sources = [self._open(source, whole=whole) for source in names]
+        self._classes = [source.classes("test") for source in self._sources]
+        self._pool: Pool | None = None
+        self._pool_names = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
+        if whole and (both := sorted(set(self._pool_names) & set(names))):
+            raise RequestError(
+                f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
+            )
+        self._info = self._describe()
+
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
+        """One task for each episode (its support images); the exam holds the queries."""
+        tasks: list[Task] = []
+        test: dict[int, Labelled] = {}
+        for number, (source, classes) in enumerate(zip(self._sources, self._classes, strict=True)):
+            sampler = Sampler(classes, self._rule, seed)
+            draws = [sampler.draw(episode) for episode in range(self._parameters.episodes)]
+            bank = source.bank("test", drawn_keys(draws))
+            nothing = bank.inputs.select(np.arange(0))
+            for episode, draw in enumerate(draws):
+                support, queries = bank.parts(draw, classes.names)
+                at = number * self._parameters.episodes + episode
+                globally = tuple(self._info.classes[number][c] for c in draw.classes)
+                none = Labelled(nothing, np.zeros(0, np.int64), support.class_names)
+                tasks.append(Task(at, support, none, globally))
+                test[at] = queries
+        return tasks, Exam(test, {task.id: task.classes for task in tasks})
+
+    @property
+    def pool(self) -> Pool | None:
+        if self._pool is None and self._pool_names:
+            sources = [self._open(name, whole=False) for name in self._pool_names]
+            validation = None
+            with contextlib.suppress(DataError):  # too few classes: checkpoints are not chosen then
+                validation = EpisodePool(sources, "valid", self._rule)
+            self._pool = EpisodePool(sources, "train", self._rule, validation)
+        return self._pool
+
+    def _open(self, name: str, *, whole: bool) -> EpisodeSource:
+        parameters, place = self._parameters, self._place
+        if name.startswith(RECORDS):
+            return RecordedEpisodes(name.removeprefix(RECORDS), parameters.size, place)
+        data = open_source(name).load(place.store, place.progress, size=parameters.size)
+        return LabelledEpisodes(name, data, may_mirror(name), whole=whole, per_class=parameters.per_class)
+
+    def _describe(self) -> StreamInfo:
+        classes, names, at = [], [], 0
+        for source, found in zip(self._sources, self._classes, strict=True):
+            classes.append(tuple(range(at, at + len(found.names))))
+            names += [f"{source.name}/{name}" for name in found.names]
+            at += len(found.names)
+        digest = hashlib.sha256("".join(source.fingerprint for source in self._sources).encode())
+        rules = "; ".join(source.rule for source in self._sources)
+        side = self._parameters.size
+        return StreamInfo(
+            name=self._name,
+            protocol="few_shot",
+            scenario="task",
+            classes=tuple(classes),
+            class_names=tuple(names),
+            order=None,
+            data=digest.hexdigest(),
+            rule=f"{self._parameters.episodes} episodes of each source; {self._rule.describe()}; {rules}",
+            image_size=(side, side),
+            sizes=tuple((0, 0, int(found.counts.sum())) for found in self._classes),
+            mirror=all(source.mirror for source in self._sources),
+            notes=tuple(note for source in self._sources for note in source.notes),
+            task_names=tuple(source.name for source in self._sources),
+            episodes=self._parameters.episodes,
+        )
+
+
+def _listed(stream: str, names: str) -> tuple[str, ...]:
+    found = tuple(filter(None, names.split("+")))
+    if not found or len(set(found)) < len(found):
+        raise RequestError(
+            f"{stream}: {names!r} names no sources or one twice; join them by +, as in omniglot+dtd"
+        )
+    return found
