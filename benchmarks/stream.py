@@ -51,7 +51,8 @@ class StreamInfo:
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
     must know; task_names: for people, where tasks have names; groups: of each task, where means over
     groups are reported. A few-shot stream has one "task" for each source, `episodes` of each, and its
-    episode e of source s has the id s * episodes + e.
+    episode e of source s has the id s * episodes + e. selection: how options are chosen on it unless
+    a user says otherwise.
     """
 
     name: str
@@ -69,6 +70,7 @@ class StreamInfo:
     task_names: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     episodes: int = 0
+    selection: str = "default"
 
     @property
     def tasks(self) -> int:
@@ -114,10 +116,12 @@ class Pool(ABC):
 class Exam:
     """The test sets of a stream; scores predicted classes.
 
-    test: per task id, images with labels that are positions in `classes[task]`.
+    test: per task id, images with labels that are positions in `classes[task]`. While it is `sealed`, as
+    it is until options are chosen, neither images nor scores can be had (RuntimeError).
     """
 
     def __init__(self, test: Mapping[int, Labelled], classes: Mapping[int, Sequence[int]]) -> None:
+        self.sealed = False
         self._inputs = {task: part.inputs for task, part in test.items()}
         self._answers = {
             task: np.asarray(classes[task], dtype=np.int64)[part.labels] for task, part in test.items()
@@ -129,10 +133,12 @@ class Exam:
 
     def inputs(self, task: int) -> Inputs:
         """The test images of `task`."""
+        self._check_open()
         return self._inputs[task]
 
     def score(self, task: int, predicted: Indices) -> NDArray[np.bool_]:
         """Per-sample correctness (N,) of `predicted`, global class ids (N,); ValueError for another shape."""
+        self._check_open()
         answers = self._answers[task]
         if predicted.shape != answers.shape:
             raise ValueError(
@@ -143,6 +149,10 @@ class Exam:
     def fingerprint(self, task: int) -> str:
         """Identity of the test images of `task`."""
         return self._inputs[task].fingerprint
+
+    def _check_open(self) -> None:
+        if self.sealed:
+            raise RuntimeError("the exam is sealed: nothing may be tested before options are chosen")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _ready(request: Request, place: Place) -> list[ReadyCell]:
     from backbones.numerics import choose
 
     numerics = choose(request.device, place.store, request.threads)
-    workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch))
+    workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch, request.selection))
     return [workshop.ready(cell) for cell in request.cells()]
 
 

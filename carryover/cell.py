@@ -24,25 +24,28 @@ from carryover.code import ROOMS, Reach, reach
 from carryover.contract import Contract, contract_of
 from carryover.metrics import protocol_of
 from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
-from carryover.protocols import continual, few_shot
+from carryover.protocols import continual, few_shot, transfer
 from carryover.record import SCHEMA, Cell, Option, Record
+from carryover.selection import DEFAULT, MANUAL, Rule
 
 if TYPE_CHECKING:
     from methods.base import Method
 
-PROTOCOLS = {"continual": continual, "few_shot": few_shot}
+PROTOCOLS = {"continual": continual, "few_shot": few_shot, "transfer": transfer}
 
 
 @dataclass(frozen=True)
 class Conditions:
     """How cells are run, where that may change a bit of the result.
 
-    reuse: take over evaluations whose state did not change; eval_batch: images per prediction step.
+    reuse: take over evaluations whose state did not change; eval_batch: images per prediction step;
+    selection: how options are chosen, as typed; None: as the stream has it.
     """
 
     numerics: Numerics
     reuse: bool = True
     eval_batch: int = 256
+    selection: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,23 @@ class ReadyCell:
                 numerics.fused_training,
             ],
             "evaluation": [self.conditions.reuse, self.conditions.eval_batch],
+            "selection": None if self.rule is None else [self.rule.name, self.rule.describe(), self._space],
         }
         return {name: _sha256(value) for name, value in parts.items()}
+
+    @cached_property
+    def rule(self) -> Rule | None:
+        """How options are chosen; None where the Config's own values are used."""
+        return Rule.typed(self.conditions.selection or self.stream.info.selection)
+
+    @property
+    def _space(self) -> dict[str, list[Any]]:
+        return {name: list(values) for name, values in type(self.config).search.items()}
+
+    @cached_property
+    def choice(self) -> str:
+        """The key of the choice of options, which cells of all seeds share."""
+        return _sha256({name: part for name, part in self.key_parts.items() if name != "seed"})
 
     @cached_property
     def key(self) -> str:
@@ -97,8 +115,16 @@ class ReadyCell:
             protocol=PROTOCOLS[info.protocol].VERSION,
             preprocessing=preprocessing.rule,
             backbone=f"{backbone.identity}, pooling {backbone.info.pooling}, {preprocessing.normalisation}",
-            selection="manual" if self.cell.options else "default",
+            selection=self.selection,
         )
+
+    @property
+    def selection(self) -> str:
+        """For the contract: default, manual, or the rule, with options typed by hand said beside it."""
+        typed = bool(self.cell.options)
+        if self.rule is None:
+            return MANUAL if typed else DEFAULT
+        return self.rule.describe() + f"; others {MANUAL}" * typed
 
 
 def code_of(method: Plugin, stream: Plugin, protocol: str) -> Reach:

@@ -32,6 +32,11 @@ _CELLS = [
     click.option(
         "--eval-batch", type=click.IntRange(1), default=256, show_default=True, help="Images per step."
     ),
+    click.option(
+        "--selection",
+        metavar="RULE",
+        help="How options are chosen: default, or search?candidates=4&epochs=5 (transfer streams search).",
+    ),
     click.option("--no-reuse", is_flag=True, help="Predict every task again after each step."),
 ]
 

@@ -27,7 +27,8 @@ class Progress(msgspec.Struct, kw_only=True):
     """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
 
     predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
-    task was last evaluated with; passes: images trained with, counted in every pass.
+    task was last evaluated with; passes: images trained with, counted in every pass; footprints: of
+    each task, where every task has a method of its own.
     """
 
     learnt: int = 0
@@ -39,6 +40,7 @@ class Progress(msgspec.Struct, kw_only=True):
     prepare_s: float = 0.0
     passes: int = 0
     observations: list[dict[str, float]] = []
+    footprints: list[dict[str, int]] = []
     notes: list[str] = []
 
 

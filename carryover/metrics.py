@@ -63,6 +63,22 @@ def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, f
     return values
 
 
+def transfer_metrics(rows: Iterable[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+    """The accuracy on each task, their mean, and the mean over groups of each group's mean."""
+    found = {tasks[row.task]: row.correct / row.n for row in rows if row.correct is not None and row.n}
+    values = {f"accuracy/{task}": found[task] for task in tasks if task in found}
+    if len(found) < len(tasks):
+        return values
+    values["accuracy_mean"] = float(np.mean([found[task] for task in tasks]))
+    if groups:
+        for group in dict.fromkeys(groups):
+            own = [found[task] for task, of in zip(tasks, groups, strict=True) if of == group]
+            values[f"accuracy_group/{group}"] = float(np.mean(own))
+        means = [value for name, value in values.items() if name.startswith("accuracy_group/")]
+        values["accuracy_group_mean"] = float(np.mean(means))
+    return values
+
+
 def accuracy_matrix(rows: Iterable[Row], split: str = "test") -> tuple[Matrix, Counts]:
     """Accuracies (T+1, T), NaN where a row is missing or null, and the numbers of images (T+1, T).
 

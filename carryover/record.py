@@ -75,12 +75,32 @@ class Row(Struct, frozen=True, kw_only=True):
         )
 
 
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A config that was tried. trial: the task it was tried for; options: what sets it apart.
+
+    score: accuracy on validation data, null where nothing was to choose from; passes: images trained
+    with, counted in every pass; reason: why it could not be chosen, "" if it could.
+    """
+
+    trial: str
+    options: dict[str, Option] = {}
+    score: float | None = None
+    passes: Count = 0
+    reason: str = ""
+
+
 class Selection(Struct, frozen=True, kw_only=True):
-    """How the config came about: "default", "manual", or a rule with its budget and its choice's key."""
+    """How the config came about: "default", "manual", or a rule.
+
+    budget: image passes that the candidates of one trial may take; choice: identity of the choice, which
+    seeds share; chosen: options by trial; candidates: all that were tried.
+    """
 
     rule: str = "default"
     budget: Count = 0
     choice: Key | None = None
+    chosen: dict[str, dict[str, Option]] = {}
+    candidates: tuple[Candidate, ...] = ()
 
 
 class Cost(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,8 @@ from typing import Any
 from benchmarks.errors import RequestError
 from carryover.record import Cell, Option
 
+_HOW = ("jobs", "workers", "timeout")  # `run` alone asks for them
+
 
 @dataclass(frozen=True)
 class Request:
@@ -29,6 +31,7 @@ class Request:
     threads: int | None = None
     eval_batch: int = 256
     reuse: bool = True
+    selection: str | None = None
     jobs: int = 1
     workers: int = 2
     timeout: float | None = None
@@ -48,7 +51,16 @@ class Request:
             reuse=not asked["no_reuse"],
             **{
                 name: asked[name]
-                for name in ("results", "device", "threads", "eval_batch", "jobs", "workers", "timeout")
+                for name in (
+                    "results",
+                    "device",
+                    "threads",
+                    "eval_batch",
+                    "jobs",
+                    "workers",
+                    "timeout",
+                    "selection",
+                )
                 if name in asked
             },
             save_states=asked.get("save_states", False),
@@ -77,6 +89,7 @@ class Request:
         words += [word for name, value in given if value is not None for word in (name, str(value))]
         words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
         words += [] if self.reuse else ["--no-reuse"]
+        words += [] if self.selection is None else ["--selection", self.selection]
         words += ["--save-states"] if self.save_states else []
         return words
 

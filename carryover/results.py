@@ -3,6 +3,7 @@
     <root>/records/<stream>/<backbone>/<method>/<seed>-<key8>.json
                                                 <seed>-<key8>.predictions.npz
     <root>/journal/<key>/       a run that has not ended
+    <root>/choices/<key>.json   candidates and their scores, shared by seeds
     <root>/locks/<key>.lock     held by the process at work on it
 
 The reference is a folder of the same layout that nothing writes to. Which records count:
@@ -129,6 +130,10 @@ class Results:
     def journal(self, key: str) -> Path:
         """The folder in which the run of `key` keeps what it has done so far."""
         return self.root / "journal" / key
+
+    def choice(self, key: str) -> Path:
+        """The file of a choice of options, complete or not."""
+        return self.root / "choices" / f"{key}.json"
 
     def lock(self, key: str) -> Path:
         """The lock file of `key`; outside its journal, which goes when the run ends."""

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from carryover.plugins import HOUSE
 from carryover.protocols.work import Work
 from carryover.record import Code, Cost, Env, Record, Selection, Status
 from carryover.results import Results
+from carryover.selection import select
 from methods.base import Context, Method
 
 Now = Callable[[], datetime.datetime]
@@ -82,7 +85,7 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
     with _peak_memory(ready.backbone.device) as peak:
         try:
             write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
-            record, predictions = _learn(ready, journal, warned, workers, started, peak)
+            record, predictions = _learn(ready, results, journal, warned, workers, started, peak)
         except RequestError:
             raise
         except OSError as error:
@@ -109,15 +112,20 @@ def make_method(
     info: StreamInfo | None = None,
     part: str = "",
     config: Any = None,
+    seed: int | None = None,
 ) -> Method:
     """A fresh instance of the cell's method on its own copy of the backbone.
 
     info: what it is told of the stream, the whole by default; part: a piece of the cell that draws for
-    itself; config: the cell's by default.
+    itself; config, seed: the cell's by default.
     """
     context = Context(
         info=info or ready.stream.info,
-        seeds=Seeds(ready.stream.info.identity + part, ready.cell.seed, ready.cell.method),
+        seeds=Seeds(
+            ready.stream.info.identity + part,
+            ready.cell.seed if seed is None else seed,
+            ready.cell.method,
+        ),
         progress=progress,
         journal=journal,
         tables=tables,
@@ -131,6 +139,7 @@ def make_method(
 
 def _learn(
     ready: ReadyCell,
+    results: Results,
     journal: Journal,
     progress: _Warnings,
     workers: int,
@@ -139,26 +148,49 @@ def _learn(
 ) -> tuple[Record, dict[tuple[int, int], Indices]]:
     tables: dict[str, Pixels] = {}
 
-    def make(info: StreamInfo, *, part: str = "", config: Any = None, journaled: bool = True) -> Method:
+    def make(
+        info: StreamInfo,
+        *,
+        part: str = "",
+        config: Any = None,
+        journaled: bool = True,
+        seed: int = ready.cell.seed,
+    ) -> Method:
         kept = journal if journaled else NoJournal()
-        return make_method(ready, tables, kept, progress, workers, info=info, part=part, config=config)
-
-    info = ready.stream.info
-    tasks, exam = ready.stream.open(ready.cell.seed)
-    result = PROTOCOLS[info.protocol].lead(
-        Work(
-            make=make,
-            backbone=ready.backbone,
-            info=info,
-            tasks=tasks,
-            exam=exam,
-            pool=ready.stream.pool,
-            journal=journal,
-            progress=progress,
-            tables=tables,
-            reuse=ready.conditions.reuse,
+        return make_method(
+            ready, tables, kept, progress, workers, info=info, part=part, config=config, seed=seed
         )
+
+    info, protocol = ready.stream.info, PROTOCOLS[ready.stream.info.protocol]
+    tasks, exam = ready.stream.open(ready.cell.seed)
+    work = Work(
+        make=make,
+        backbone=ready.backbone,
+        info=info,
+        tasks=tasks,
+        exam=exam,
+        pool=ready.stream.pool,
+        journal=journal,
+        progress=progress,
+        tables=tables,
+        reuse=ready.conditions.reuse,
     )
+    selection = Selection(rule=ready.selection)
+    if ready.rule is not None:
+        exam.sealed = True
+        drawn = partial(make, seed=0)
+        first = work if ready.cell.seed == 0 else replace(work, tasks=ready.stream.open(0)[0])
+        configs, selection = select(
+            protocol.trials(replace(first, make=drawn)),
+            ready.config,
+            ready.cell.options,
+            ready.rule,
+            results.choice(ready.choice),
+            progress,
+        )
+        work = replace(work, configs=configs)
+        exam.sealed = False
+    result = protocol.lead(work)
     done, kept = result.done, result.footprint
     cost = Cost(
         train_s=done.train_s,
@@ -186,6 +218,7 @@ def _learn(
         notes=tuple(notes),
         tasks=info.task_names,
         groups=info.groups,
+        selection=selection,
     )
     predictions = {}
     for place, classes in result.predicted.items():
@@ -196,12 +229,15 @@ def _learn(
 
 def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> Record:
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return _record(ready, "failed", started, reason=reason, traceback=traceback.format_exc())
+    selection = Selection(rule=ready.selection)
+    return _record(
+        ready, "failed", started, reason=reason, traceback=traceback.format_exc(), selection=selection
+    )
 
 
 def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
     """The record of a cell that came to no result: skipped, stopped, or its process died."""
-    return _record(ready, status, _now(), reason=reason)
+    return _record(ready, status, _now(), reason=reason, selection=Selection(rule=ready.selection))
 
 
 def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: object) -> Record:
@@ -214,7 +250,6 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         status=status,
         contract=dict(ready.contract),
         config=config_dict(ready.config),
-        selection=Selection(rule="manual" if ready.cell.options else "default"),
         plugin={kind: f"{plugin.module} ({plugin.origin})" for kind, plugin in ready.plugins.items()},
         data=ready.stream.info.data,
         weights=ready.backbone.weights,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +23,12 @@ from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.journal import Journal
 from carryover.journal import Progress as Done
 from carryover.metrics import continual_metrics
-from carryover.protocols.work import Result, Work, hand_over, pick, predictions, prepared
+from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
 from carryover.record import Row
 from methods.base import Method
 
 VERSION = "continual 1: every task scored after each, row 0 before learning"
+TRIED = 3  # tasks that options are chosen on (Chaudhry et al., 2019)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Outcome:
 def lead(work: Work) -> Result:
     """Prepare one method and lead it through all tasks."""
     spent = Done()
-    method = prepared(work.make(work.info), work.pool, spent)
+    chosen = next(iter(work.configs.values()), None)
+    method = prepared(work.make(work.info, config=chosen), work.pool, spent)
     outcome = run(
         method,
         work.info,
@@ -62,6 +65,35 @@ def lead(work: Work) -> Result:
         metrics=continual_metrics(outcome.rows),
         fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
     )
+
+
+def trials(work: Work) -> list[Trial]:
+    """One: the first three tasks, learnt in order, then scored on their validation images.
+
+    They are learnt and scored all the same afterwards, by a method that starts anew.
+    """
+    tasks = work.tasks[:TRIED]
+    info = replace(work.info, classes=work.info.classes[:TRIED], sizes=work.info.sizes[:TRIED])
+
+    def score(config: Any) -> tuple[float, int]:
+        method = work.make(info, part="candidate", config=config, journaled=False)
+        method.prepare(work.pool)
+        passes = 0
+        for task in tasks:
+            hand_over(task, work.tables)
+            method.learn(task)
+            passes += method.passes
+        columns = seen_classes(info, len(tasks))
+        accuracies = []
+        for task in tasks:
+            known = task.id if info.scenario == "task" else None
+            classes = task.classes if known is not None else columns
+            where = f"the validation images of task {task.id}"
+            chosen = pick(method.predict(task.val.inputs, known), classes, len(task.val), where)
+            accuracies.append(np.mean(chosen == np.asarray(task.classes)[task.val.labels]))
+        return float(np.mean(accuracies)), passes
+
+    return [Trial(f"the first {len(tasks)} tasks", sum(len(task.train) for task in tasks), score)]
 
 
 def run(

@@ -14,18 +14,22 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from benchmarks.errors import RequestError
 from benchmarks.images import Inputs
 from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.journal import Progress as Done
 from carryover.metrics import few_shot_metrics
-from carryover.protocols.work import Result, Work, hand_over, pick, predictions, prepared
+from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
 from carryover.record import Row
 from methods.base import Footprint, Method
 
 VERSION = "few-shot 1: fresh for each episode, which counts the same as every other"
+VALIDATED = 50  # episodes that options are chosen on
 BATCH = 16  # episodes handed over at once to a method that takes them so
 
 
@@ -33,7 +37,7 @@ def lead(work: Work) -> Result:
     """Score every episode, from wherever the journal says that the run was."""
     done, _ = work.journal.resume()
     share(work)
-    batched = prepared(work.make(work.info), work.pool, done)
+    batched = prepared(work.make(work.info, config=_chosen(work)), work.pool, done)
     begun = {(row.task, row.step) for row in done.rows}
     waiting = [task for task in work.tasks if _place(work.info, task) not in begun]
     with work.progress.bar("episodes", len(work.tasks), "episode") as bar:
@@ -54,6 +58,33 @@ def lead(work: Work) -> Result:
         metrics=few_shot_metrics(done.rows, work.info.task_names),
         fingerprints=_fingerprints(work.info, work.exam),
     )
+
+
+def trials(work: Work) -> list[Trial]:
+    """One: episodes of the pool's validation classes, learnt and scored like those of the exam."""
+    validation = work.pool.validation if work.pool else None
+    if validation is None:
+        raise RequestError(
+            f"{work.info.name} has no validation classes to choose options on; run with --selection default"
+        )
+    episodes = [validation.episode(0, number) for number in range(VALIDATED)]
+    work.backbone.share(Inputs.join([part.inputs for e in episodes for part in (e.support, e.query)]))
+
+    def score(config: Any) -> tuple[float, int]:
+        accuracies, passes = [], 0
+        for number, episode in enumerate(episodes):
+            support, query = episode.support, episode.query
+            ways = tuple(range(len(support.class_names)))
+            task = Task(number, support, support.select(np.arange(0)), ways)
+            method = _fresh(work, task, len(query), Done(), part=f"candidate {number}", config=config)
+            method.learn(_alone(task))
+            passes += method.passes
+            where = f"validation episode {number}"
+            chosen = pick(method.predict(query.inputs, 0), ways, len(query), where)
+            accuracies.append(np.mean(chosen == query.labels))
+        return float(np.mean(accuracies)), passes
+
+    return [Trial("validation episodes", sum(len(e.support) for e in episodes), score)]
 
 
 def share(work: Work) -> None:
@@ -79,7 +110,7 @@ def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done)
 
 def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
     """Logits (Q, N) of an instance made for this episode."""
-    method = _fresh(work, task, done)
+    method = _fresh(work, task, len(queries), done, part=f"episode {task.id}", config=_chosen(work))
     started = time.monotonic()
     method.learn(_alone(task))
     done.train_s += time.monotonic() - started
@@ -90,17 +121,21 @@ def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
     return logits
 
 
-def _fresh(work: Work, task: Task, done: Done) -> Method:
+def _chosen(work: Work) -> Any:
+    return next(iter(work.configs.values()), None)
+
+
+def _fresh(work: Work, task: Task, queries: int, done: Done, *, part: str, config: Any) -> Method:
     info = replace(
         work.info,
         classes=(task.classes,),
-        sizes=((len(task.train), 0, len(work.exam.inputs(task.id))),),
+        sizes=((len(task.train), 0, queries),),
         task_names=task.class_names,
         episodes=1,
     )
     hand_over(task, work.tables)
     # An episode is too short to be resumed, and must not go on with what another one journaled.
-    method = work.make(info, part=f"episode {task.id}", journaled=False)
+    method = work.make(info, part=part, config=config, journaled=False)
     return prepared(method, work.pool, done)
 
 
@@ -117,7 +152,8 @@ def _place(info: StreamInfo, task: Task) -> tuple[int, int]:
 def _footprint(work: Work, done: Done) -> Footprint:
     """Of the first episode: what is kept for one."""
     first = work.tasks[0]
-    method = _fresh(work, first, Done())
+    queries = len(work.exam.inputs(first.id))
+    method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
     method.learn(_alone(first))
     return method.footprint()
 

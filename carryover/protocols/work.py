@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,7 +42,8 @@ class Work:
     """A cell about to be run.
 
     tables: to be filled with the image tables of the tasks handed over so far (`Context.tables`);
-    reuse: whether an evaluation whose state did not change since may be taken over.
+    reuse: whether an evaluation whose state did not change since may be taken over; configs: what was
+    chosen for each trial, by name; empty where nothing was.
     """
 
     make: Make
@@ -55,6 +56,20 @@ class Work:
     progress: Progress
     tables: MutableMapping[str, Pixels]
     reuse: bool = True
+    configs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Something to choose a config for: a task, or the first tasks of a stream.
+
+    images: to train on; score(config) gives the accuracy on validation data and the image passes of the
+    training.
+    """
+
+    name: str
+    images: int
+    score: Callable[[Any], tuple[float, int]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""Transfer: every task on its own, from the pretrained network; what is learnt in one helps no other.
+
+Options are chosen on val after training on train (`trials`), then the method is fitted to both together
+and the test set is scored, once. Splits are fixed; a cell's seed draws initial weights, order and noise.
+A row is one task, at step 1. A run resumes after the last journaled task.
+
+Metrics: `accuracy/TASK`; `accuracy_mean` over tasks; where tasks are in groups, `accuracy_group/GROUP` and
+`accuracy_group_mean`, the mean over groups, which circulates as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.images import Labelled
+from benchmarks.stream import StreamInfo, Task
+from carryover.journal import Progress as Done
+from carryover.metrics import transfer_metrics
+from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
+from carryover.record import Row
+from methods.base import Footprint, Method
+
+VERSION = "transfer 1: every task from the start, refitted on train and val, its test set scored once"
+
+
+def trials(work: Work) -> list[Trial]:
+    """One for each task: fitted on train, scored on val at the last epoch."""
+    return [_trial(work, task) for task in work.tasks]
+
+
+def lead(work: Work) -> Result:
+    """Fit and score every task, from wherever the journal says that the run was."""
+    done, _ = work.journal.resume()
+    scored = {row.task for row in done.rows}
+    with work.progress.bar("tasks", len(work.tasks), "task") as bar:
+        bar.advance(len(scored))
+        for task in work.tasks:
+            if task.id not in scored:
+                _score(work, task, done)
+                work.journal.commit(done)
+                bar.advance(1)
+    return Result(
+        rows=done.rows,
+        predicted=predictions(done),
+        done=done,
+        footprint=_mean(done.footprints),
+        units=1,
+        metrics=transfer_metrics(done.rows, work.info.task_names, work.info.groups),
+        fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
+    )
+
+
+def _trial(work: Work, task: Task) -> Trial:
+    name = work.info.task_names[task.id]
+
+    def score(config: Any) -> tuple[float, int]:
+        method = _fresh(work, task, f"candidate {name}", config, Done(), journaled=False)
+        method.learn(alone(task, task.train))
+        logits = method.predict(task.val.inputs, 0)
+        chosen = pick(logits, range(len(task.classes)), len(task.val), f"the validation images of {name}")
+        return float(np.mean(chosen == task.val.labels)), method.passes
+
+    return Trial(name, len(task.train), score)
+
+
+def _score(work: Work, task: Task, done: Done) -> None:
+    name = work.info.task_names[task.id]
+    method = _fresh(work, task, f"task {name}", work.configs.get(name), done)
+    started = time.monotonic()
+    method.learn(alone(task, Labelled.join([task.train, task.val])))
+    done.train_s += time.monotonic() - started
+    done.passes += method.passes
+    done.observations.append(method.observations())
+    started = time.monotonic()
+    inputs = work.exam.inputs(task.id)
+    chosen = pick(method.predict(inputs, 0), task.classes, len(inputs), f"the test images of {name}")
+    done.eval_s += time.monotonic() - started
+    done.predicted[f"1/{task.id}"] = chosen.astype("<i8").tobytes()
+    done.rows.append(Row.scored(1, task.id, work.exam.score(task.id, chosen)))
+    done.footprints.append(dataclasses.asdict(method.footprint()))
+
+
+def _fresh(work: Work, task: Task, part: str, config: Any, done: Done, *, journaled: bool = True) -> Method:
+    hand_over(task, work.tables)
+    method = work.make(only(work.info, task), part=part, config=config, journaled=journaled)
+    return prepared(method, work.pool, done)
+
+
+def only(info: StreamInfo, task: Task) -> StreamInfo:
+    """`info` as the learner of one task is told it; the task has id 0 there."""
+    return replace(
+        info,
+        classes=(task.classes,),
+        sizes=(info.sizes[task.id],),
+        task_names=(info.task_names[task.id],),
+        groups=info.groups[task.id : task.id + 1],
+    )
+
+
+def alone(task: Task, train: Labelled) -> Task:
+    """The task as the only one, with `train` to learn from and nothing to validate on."""
+    return Task(0, train, train.select(np.arange(0)), task.classes)
+
+
+def _mean(kept: Sequence[Mapping[str, int]]) -> Footprint:
+    """What is kept for one task, on average."""
+    return Footprint(**{name: round(float(np.mean([one[name] for one in kept]))) for name in kept[0]})
