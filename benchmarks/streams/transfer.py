@@ -1,0 +1,153 @@
+"""Transfer streams: tasks that are each learnt from a fresh start, with a fixed train, val and test.
+
+    vtab-1k?only=cifar+dtd+eurosat        fgvc        embedded-transfer?only=digits&size=32
+
+The parts are what the files, or the rule, say; a seed changes nothing. Class ids run on from task to task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import ClassVar
+
+from benchmarks.errors import DataError, RequestError, unknown
+from benchmarks.naming import canonical
+from benchmarks.sources import data_roots
+from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
+from benchmarks.transfer import embedded, fgvc, vtab
+from benchmarks.transfer.recipe import RECIPES, Recipe
+from benchmarks.transfer.task import Load, Parts, TransferTask
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The tasks of one name, in order; size: side of their images unless it is given."""
+
+    tasks: tuple[TransferTask, ...]
+    size: int
+    summary: str
+
+
+SUITES = {
+    "vtab-1k": Suite(vtab.TASKS, 224, "VTAB-1k: 19 tasks of 800 + 200 training images"),
+    "fgvc": Suite(fgvc.TASKS, 224, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars"),
+    "embedded-transfer": Suite(
+        embedded.TASKS, 64, "ten small tasks of 800 + 200 training images; drawn here, and digits"
+    ),
+}
+
+
+class TransferStream(Stream):
+    """Tasks with fixed parts, one label space each."""
+
+    catalogue: ClassVar[Mapping[str, str]] = {name: suite.summary for name, suite in SUITES.items()}
+
+    @dataclass(frozen=True)
+    class Parameters:
+        """
+        only: some of the tasks, with a plus between them (all by default)
+        size: side in pixels that all images are brought to (224; 64 for embedded-transfer)
+        recipe: how images reach the network
+        """
+
+        only: str = ""
+        size: int | None = None
+        recipe: str = "vtab"
+
+    def __init__(self, name: str, parameters: Parameters, place: Place) -> None:
+        suite = SUITES[name]
+        size = suite.size if parameters.size is None else parameters.size
+        if not 1 <= size <= 4096:
+            raise RequestError(f"{name}: size={size} lies outside 1 to 4096")
+        if parameters.recipe not in RECIPES:
+            raise unknown("recipe", parameters.recipe, RECIPES)
+        tasks = _chosen(name, suite, parameters.only)
+        shown = replace(
+            parameters,
+            only="" if tasks == suite.tasks else "+".join(task.name for task in tasks),
+            size=None if size == suite.size else size,
+        )
+        self._parts = [load(place, size) for load in _found(name, tasks)]
+        self._info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
+
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
+        """The same for every seed; the exam holds the test sets."""
+        classes = dict(enumerate(self._info.classes))
+        tasks = [
+            Task(number, parts.train, parts.val, classes[number]) for number, parts in enumerate(self._parts)
+        ]
+        return tasks, Exam({number: parts.test for number, parts in enumerate(self._parts)}, classes)
+
+
+def _chosen(name: str, suite: Suite, only: str) -> tuple[TransferTask, ...]:
+    """The tasks that are named, in the suite's order, whatever the order they were typed in."""
+    if not only:
+        return suite.tasks
+    named = [part for part in re.split(r"[+,\s]+", only) if part]
+    valid = {task.name for task in suite.tasks}
+    for part in named:
+        if part not in valid:
+            raise unknown(f"task of {name}", part, valid)
+    if not named:
+        raise RequestError(f"{name}: only={only} names no task; write only={suite.tasks[0].name}")
+    return tuple(task for task in suite.tasks if task.name in named)
+
+
+def _found(name: str, tasks: Sequence[TransferTask]) -> list[Load]:
+    """How to load each task; one DataError for all that are missing, with how to get them."""
+    roots = data_roots()
+    found = {task.name: task.find(roots) for task in tasks}
+    missing = [task for task, load in found.items() if load is None]
+    if missing:
+        there = [task for task in found if task not in missing]
+        folders = " and ".join(str(root / name) for root in roots)
+        where = f"looked for in {folders}" if folders else "CARRYOVER_DATA is not set"
+        # Not by an import statement: how data are fetched is no part of the key of a record.
+        how = import_module("benchmarks.transfer.fetch")
+        raise DataError(
+            f"{name}: {len(missing)} of {len(tasks)} tasks are not there ({where}): {', '.join(missing)}; "
+            + (f"take those that can be had, {name}?only={'+'.join(there)}, or " if there else "")
+            + f"get them:\n{how.instructions(name, missing)}"
+        )
+    return [load for load in found.values() if load is not None]
+
+
+def _described(
+    name: str, tasks: Sequence[TransferTask], parts: Sequence[Parts], recipe: Recipe, size: int
+) -> StreamInfo:
+    classes: list[tuple[int, ...]] = []
+    first = 0
+    for task in tasks:
+        classes.append(tuple(range(first, first + task.classes)))
+        first += task.classes
+    cuts: dict[str, list[str]] = {}
+    digest = hashlib.sha256()
+    for task, part in zip(tasks, parts, strict=True):
+        cuts.setdefault(part.rule, []).append(task.name)
+        prints = (part.train.fingerprint, part.val.fingerprint, part.test.fingerprint)
+        digest.update("\0".join((task.name, *prints, "")).encode())
+    said = [f"{'+'.join(names)}: {rule}" if len(cuts) > 1 else rule for rule, names in cuts.items()]
+    return StreamInfo(
+        name=name,
+        protocol="transfer",
+        scenario="task",
+        classes=tuple(classes),
+        class_names=tuple(word for part in parts for word in part.train.class_names),
+        order=None,
+        data=digest.hexdigest(),
+        rule="; ".join(["parts fixed, the same for every seed", *said, recipe.describe(size)]),
+        image_size=(size, size),
+        sizes=tuple((len(part.train), len(part.val), len(part.test)) for part in parts),
+        mirror=recipe.mirror,
+        notes=tuple(dict.fromkeys(task.note for task in tasks if task.note)),
+        task_names=tuple(task.name for task in tasks),
+        groups=tuple(task.group for task in tasks),
+    )

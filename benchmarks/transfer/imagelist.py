@@ -1,0 +1,227 @@
+"""A file that lists images and their labels, beside a folder that holds the images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.errors import DataError
+from benchmarks.images import Indices
+from benchmarks.stream import Place
+from benchmarks.transfer.task import Parts, TransferTask
+
+_LINE = re.compile(r"(.+?)\s+(-?[0-9]+)")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageList:
+    """What one list file says.
+
+    folder: what `images` (N,) are relative to; labels: (N,), positions in `ids`; unit, numbers: where each
+    stands in the file, "line" 3 or "entry" 3.
+    """
+
+    file: Path
+    folder: Path
+    images: tuple[str, ...]
+    labels: Indices
+    ids: tuple[int, ...]
+    unit: str
+    numbers: tuple[int, ...]
+
+    def where(self, row: int) -> str:
+        return f"{self.file}, {self.unit} {self.numbers[row]}"
+
+
+class ListedRows:
+    """The images of a list before they are decoded (see `Rows`)."""
+
+    def __init__(self, title: str, listed: ImageList, class_names: tuple[str, ...]) -> None:
+        self.title = title
+        self._listed = listed
+        self._class_names = class_names
+
+    def identity(self) -> str:
+        """DataError for an image that is missing or out of reach, with its place in the list."""
+        from benchmarks.sources.table import stamp
+
+        listed = self._listed
+        files = [listed.folder / image for image in listed.images]
+        try:
+            stamps = stamp(files)
+        except DataError:
+            for row, file in enumerate(files):
+                try:
+                    file.stat()
+                except FileNotFoundError:
+                    raise DataError(
+                        f"{listed.where(row)} names {file}, which is not there; restore it, or copy the "
+                        "task's folder again"
+                    ) from None
+                except OSError as error:
+                    raise DataError(
+                        f"{listed.where(row)} names {file}, which cannot be read ({error.strerror}); "
+                        "give yourself the right to, or copy the task's folder again"
+                    ) from None
+            raise
+        labels = hashlib.sha256(listed.labels.astype("<i8").tobytes()).hexdigest()
+        return f"listed {stamps} {labels} {self._class_names}"
+
+    def labels(self) -> tuple[Indices, tuple[str, ...]]:
+        return self._listed.labels, self._class_names
+
+    def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
+        for row in range(start, len(self._listed.images)):
+            file = self._listed.folder / self._listed.images[row]
+            yield f"{self._listed.where(row)}: {file}", file
+
+
+def folder_of(roots: Sequence[Path], *inside: str) -> Path | None:
+    """The first folder root/inside that is there; DataError where it is none, or out of reach."""
+    for root in roots:
+        path = root.joinpath(*inside).absolute()
+        try:
+            next(path.iterdir(), None)
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            raise DataError(
+                f"{path} is a file, not a folder; put the task's lists and images into a folder of that name"
+            ) from None
+        except OSError as error:
+            raise DataError(
+                f"the folder {path} cannot be read ({error.strerror}); give yourself the right to, or copy it"
+            ) from None
+        return path
+    return None
+
+
+def read_lines(file: Path, classes: int) -> ImageList:
+    """A list of "path label" lines, paths relative to the list's folder; empty lines are passed over.
+
+    DataError for a file that cannot be read, a line of another form, a label that is no class of `classes`,
+    an image that stands there twice.
+    """
+    entries: list[tuple[int, str, int]] = []
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise DataError(
+                f"{file}, line {number} is {line[:80]!r}; write an image's path, a space, its class's number"
+            )
+        entries.append((number, match[1], int(match[2])))
+    return _listed(file, file.parent, "line", entries, range(classes))
+
+
+def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: int) -> ImageList:
+    """A JSON object {path: class id}, paths relative to `folder`; labels are positions among the sorted ids.
+
+    ids: those that may occur; None takes the file's own, which are `classes`. Errors as `read_lines`.
+    """
+    try:
+        found = json.loads(_text(file))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{file}, line {error.lineno} is no JSON ({error.msg}); copy or download it again"
+        ) from error
+    if not isinstance(found, dict):
+        raise DataError(f"{file} is no JSON object; it maps the path of each image to its class's number")
+    entries: list[tuple[int, str, int]] = []
+    for number, (image, label) in enumerate(found.items(), 1):
+        if type(label) is not int:
+            raise DataError(f"{file}, entry {number}: the class of {image} is {label!r}; write its number")
+        entries.append((number, image, label))
+    if ids is None:
+        ids = sorted({label for _, _, label in entries})
+        if len(ids) != classes:
+            raise DataError(
+                f"{file} has images of {len(ids)} classes, but the task has {classes}; download it again"
+            )
+    return _listed(file, folder, "entry", entries, ids)
+
+
+def decoded(
+    task: TransferTask, lists: tuple[ImageList, ImageList, ImageList], rule: str, place: Place, size: int
+) -> Parts:
+    """The parts of a task from its lists (train, val, test), one table for each."""
+    from benchmarks.sources.table import open_table
+
+    names = task.class_names(lists[0].ids)
+    train, val, test = (
+        open_table(
+            ListedRows(f"{task.name} {part.file.stem}", part, names), place.store, place.progress, size
+        )
+        for part in lists
+    )
+    return Parts(train, val, test, rule)
+
+
+def check_count(listed: ImageList, count: int) -> None:
+    """DataError unless the list has `count` images."""
+    if len(listed.images) != count:
+        raise DataError(
+            f"{listed.file} lists {len(listed.images)} images, but {count} are needed; generate it again"
+        )
+
+
+def check_apart(lists: Iterable[ImageList]) -> None:
+    """DataError for an image that is in two lists: what is trained on would be scored."""
+    seen: dict[str, tuple[ImageList, int]] = {}
+    for listed in lists:
+        for row, image in enumerate(listed.images):
+            if image in seen:
+                first, place = seen[image]
+                raise DataError(
+                    f"{listed.where(row)}: {image} stands in {first.file.name} too "
+                    f"({first.unit} {first.numbers[place]}); leave it in one, or generate them again"
+                )
+            seen[image] = listed, row
+
+
+def _listed(
+    file: Path, folder: Path, unit: str, entries: list[tuple[int, str, int]], ids: Sequence[int]
+) -> ImageList:
+    """Paths without detours and labels as positions in `ids`, both checked."""
+    position = {id: label for label, id in enumerate(ids)}
+    seen: dict[str, int] = {}
+    labels = []
+    for number, name, id in entries:
+        image = posixpath.normpath(name)
+        if id not in position:
+            raise DataError(
+                f"{file}, {unit} {number}: label {id} of {image} is none of the task's {len(ids)} classes "
+                f"({ids[0]} to {ids[-1]}); check that the list is this task's"
+            )
+        if image in seen:
+            raise DataError(
+                f"{file}, {unit} {number}: {image} stands in {unit} {seen[image]} already; list it once"
+            )
+        seen[image] = number
+        labels.append(position[id])
+    if not entries:
+        raise DataError(f"{file} lists no images; copy or generate it again")
+    return ImageList(
+        file, folder, tuple(seen), np.array(labels, np.int64), tuple(ids), unit, tuple(seen.values())
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{file} is not there; copy the task's folder again, lists and images") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text (byte {error.start}); copy or generate it again") from error
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read ({error.strerror}); give yourself the right to, or copy it again"
+        ) from error

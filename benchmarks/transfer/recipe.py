@@ -1,0 +1,26 @@
+"""How images reach the network, as named presets; part of a stream's rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """mirror: whether training may flip images; words: the whole recipe, `{size}` in it."""
+
+    mirror: bool
+    words: str
+
+    def describe(self, size: int) -> str:
+        return self.words.format(size=size)
+
+
+# Others go beside it. Public results differ in this alone by points, so that a record must tell.
+RECIPES = {
+    "vtab": Recipe(
+        mirror=False,
+        words="images squashed to {size}x{size} pixels without keeping their aspect (bicubic, antialiased), "
+        "no augmentation, the model's own normalisation",
+    ),
+}

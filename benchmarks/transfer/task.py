@@ -1,0 +1,57 @@
+"""The nouns: a task to transfer to, and its three parts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.images import Labelled
+from benchmarks.stream import Place
+
+TRAIN, VAL = 800, 200  # images of a task with a thousand
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A task's images, all over the same class names.
+
+    rule: how the parts were cut, in words.
+    """
+
+    train: Labelled
+    val: Labelled
+    test: Labelled
+    rule: str
+
+
+class Load(Protocol):
+    """Data that were found; decodes them into the store where that is not done."""
+
+    def __call__(self, place: Place, size: int) -> Parts:
+        """Images squashed to size x size pixels; DataError for what is damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class TransferTask(ABC):
+    """One task of a stream.
+
+    group: over which a mean is reported; classes: how many, never counted in the data; note: what a reader
+    of a table must know.
+    """
+
+    name: str
+    group: str
+    classes: int
+    note: str = ""
+
+    @abstractmethod
+    def find(self, roots: Sequence[Path]) -> Load | None:
+        """How to load it from the data folders `roots`; None where it is in none and cannot be had."""
+
+    def class_names(self, names: Sequence[object]) -> tuple[str, ...]:
+        """`names` with the task before them, so that no two tasks share one."""
+        return tuple(f"{self.name}/{name}" for name in names)
