@@ -12,13 +12,14 @@ BACKBONE ?=
 SEEDS    ?= 0
 JOBS     ?= 1
 OPTIONS  ?=
+SELECTION ?=
 
 OBJECTIVE ?= supervised
 
 TYPED = $(foreach option,$(OPTIONS),-o '$(option)')
 CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(STREAM),--stream '$(STREAM)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
-        $(TYPED)
+        $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
 
 .DEFAULT_GOAL := help
 .PHONY: help bench plan report status ls pretrain test test-slow lint format perf lock clean
@@ -28,7 +29,7 @@ help: ## This list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= OPTIONS="lr=0.1 epochs=3" choose what is run;'
+	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what is run;'
 	@echo "  now: $(METHOD)$(if $(STREAM), on $(STREAM))$(if $(BACKBONE), with $(BACKBONE)), seed $(SEEDS)."
 
 bench: $(READY) ## Run METHOD on STREAM with BACKBONE, show the table

@@ -52,7 +52,7 @@ class StreamInfo:
     must know; task_names: for people, where tasks have names; groups: of each task, where means over
     groups are reported. A few-shot stream has one "task" for each source, `episodes` of each, and its
     episode e of source s has the id s * episodes + e. selection: how options are chosen on it unless
-    a user says otherwise.
+    a user says otherwise; "": as the protocol has it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class StreamInfo:
     task_names: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     episodes: int = 0
-    selection: str = "default"
+    selection: str = ""
 
     @property
     def tasks(self) -> int:

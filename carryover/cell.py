@@ -26,7 +26,7 @@ from carryover.metrics import protocol_of
 from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
 from carryover.protocols import continual, few_shot, transfer
 from carryover.record import SCHEMA, Cell, Option, Record
-from carryover.selection import DEFAULT, MANUAL, Rule
+from carryover.selection import DEFAULT, MANUAL, SEARCH, Rule
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -91,7 +91,9 @@ class ReadyCell:
     @cached_property
     def rule(self) -> Rule | None:
         """How options are chosen; None where the Config's own values are used."""
-        return Rule.typed(self.conditions.selection or self.stream.info.selection)
+        info = self.stream.info
+        usual = SEARCH if info.protocol == "transfer" else DEFAULT
+        return Rule.typed(self.conditions.selection or info.selection or usual)
 
     @property
     def _space(self) -> dict[str, list[Any]]:

@@ -91,11 +91,11 @@ def test_the_order_of_cells_is_no_part_of_a_key(pictures: Path) -> None:
 def test_results_logging_and_jobs_are_not_even_known_to_a_cell(pictures: Path) -> None:
     # What a key could be made of; whoever adds a field here decides on which of the two lists it is.
     cell = base(pictures)
-    assert set(vars(cell.conditions)) == {"numerics", "reuse", "eval_batch"}
+    assert set(vars(cell.conditions)) == {"numerics", "reuse", "eval_batch", "selection"}
     fields = {"cell", "method", "config", "stream", "backbone", "conditions", "plugins", "refusal"}
     assert set(cell.__dataclass_fields__) == fields
     parts = {"schema", "method", "stream", "backbone", "seed", "config", "code", "packages"}
-    assert set(cell.key_parts) == parts | {"numerics", "evaluation"}
+    assert set(cell.key_parts) == parts | {"numerics", "evaluation", "selection"}
 
 
 def test_weights_enter_by_their_values_and_not_by_their_path(pictures: Path, tmp_path: Path) -> None:
