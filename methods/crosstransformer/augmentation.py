@@ -111,7 +111,7 @@ def grey(images: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian of `sigma` (B,) pixels within a radius of (side // 10) // 2; the image is mirrored at its edges."""
+    """Gaussian of `sigma` (B,) pixels up to (side // 10) // 2 away; mirrored at the edges."""
     count, channels, tall, wide = images.shape
     radius = (tall // 10) // 2
     if radius == 0:
@@ -147,7 +147,7 @@ def _hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """What `_hsv` took apart: channel n is v - v s max(0, min(k, 4 - k, 1)), k = (n + 6 h) mod 6, n = 5, 3, 1."""
+    """What `_hsv` took apart: v - v s max(0, min(k, 4 - k, 1)) with k = (n + 6 h) mod 6, n = 5, 3, 1."""
     channels = []
     for number in (5, 3, 1):
         k = (number + 6 * hue) % 6

@@ -29,7 +29,7 @@ from benchmarks.errors import RequestError
 Form = Literal["naive", "sdpa", "chunked"]
 Norm = Literal["none", "layer", "l2"]
 
-FLOATS = 2**25  # of t[c,p] at once in the chunked form: 128 MiB in float32
+FLOATS = 2**26  # of t[c,p] at once in the chunked form, a quarter of it without gradients: 256 and 64 MiB
 ABSENT = -1e9  # the logit of a class without a support image, which is never the answer
 
 
@@ -140,19 +140,22 @@ def _fused(support: Projected, labels: Tensor, query: Projected, classes: int) -
 
 
 def _chunked(support: Projected, labels: Tensor, query: Projected, classes: int) -> Tensor:
-    _, positions, d_v = query.values.shape
-    at_once = max(1, FLOATS // (classes * positions * d_v))
+    queries, positions, d_v = query.values.shape
+    limit = FLOATS if torch.is_grad_enabled() else FLOATS // 4
+    at_once = max(1, limit // (classes * positions * d_v))
+    if queries <= at_once:
+        return _fused(support, labels, query, classes)
 
     def part(keys: Tensor, values: Tensor, asked: Tensor, wanted: Tensor) -> Tensor:
         return _fused(Projected(keys, values), labels, Projected(asked, wanted), classes)
 
     found = []
-    for start in range(0, len(query.keys), at_once):
+    for start in range(0, queries, at_once):
         few = query[slice(start, start + at_once)]
         four = (support.keys, support.values, few.keys, few.values)
-        again = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in four)
-        found.append(checkpoint(part, *four, use_reentrant=False) if again else part(*four))
-    return torch.cat(found) if found else _fused(support, labels, query, classes)
+        kept = torch.is_grad_enabled()
+        found.append(checkpoint(part, *four, use_reentrant=False) if kept else part(*four))
+    return torch.cat(found)
 
 
 def _logit(values: Tensor, prototypes: Tensor) -> Tensor:

@@ -1,0 +1,58 @@
+"""The token maps of training and validation episodes, from whatever makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones.backbone import Backbone
+from benchmarks.images import Indices
+
+
+@dataclass(frozen=True)
+class EpisodeMaps:
+    """support (S, T, D) with labels (S,), query (Q, T, D) with answers (Q,), all labels in 0..classes-1."""
+
+    support: Tensor
+    labels: Tensor
+    query: Tensor
+    answers: Tensor
+    classes: int
+
+
+class Episodes(Protocol):
+    """Where meta-training gets its episodes; `parameters` and `buffers` change too, beside the head's."""
+
+    parameters: Sequence[nn.Parameter]
+    buffers: Sequence[Tensor]
+    kernels: Sequence[nn.Parameter]  # of `parameters`, those with the l2 term
+
+    def training(self, number: int) -> EpisodeMaps:
+        """The training episode `number`, with gradients to `parameters`."""
+
+    def validation(self, number: int) -> EpisodeMaps | None:
+        """The validation episode `number`, without gradients; None where there are no other classes."""
+
+
+def as_labels(labels: Indices, device: torch.device) -> Tensor:
+    """On the device, int64."""
+    return torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+
+
+def normalised(backbone: Backbone, images: Tensor) -> Tensor:
+    """Images (B, 3, S, S) in [0, 1] as the network takes them."""
+    mean, std = (
+        torch.tensor(values, device=images.device).view(3, 1, 1)
+        for values in (backbone.preprocessing.mean, backbone.preprocessing.std)
+    )
+    return ((images - mean) / std).contiguous()
+
+
+def in_unit_range(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 as (B, 3, H, W) float32 in [0, 1] on the device."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
