@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.backbone import Backbone
+from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.images import Labelled
-from benchmarks.stream import Task
+from benchmarks.stream import StreamInfo, Task
 from methods.base import Footprint, GradientMethod, Heads
 
 
@@ -38,6 +38,12 @@ class Joint(GradientMethod):
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-4, 5e-4)}
 
     config: Config
+
+    @classmethod
+    def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        if info.protocol != "continual":
+            return "a task that stands alone has no earlier ones to be joined with (full_finetune, linear_probe)"
+        return None
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze(except_=lambda name: not self.config.probe)
