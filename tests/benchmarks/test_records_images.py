@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from record_files import (
     write_records,
 )
 
+from benchmarks.episodes.specification import read_specification
 from benchmarks.errors import DataError, RequestError
 from benchmarks.progress import Silent
 from benchmarks.records import (
@@ -33,7 +35,7 @@ from benchmarks.records import (
     source_folder,
     squash_rule,
 )
-from benchmarks.sources import table
+from benchmarks.sources import data_roots, table
 from benchmarks.store import Store
 
 COUNTS = (4, 7, 5)
@@ -59,8 +61,6 @@ def load(
 
 
 def squashed(encoded: bytes, size: int) -> NDArray[np.uint8]:
-    import io
-
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
@@ -107,8 +107,6 @@ def test_every_kind_of_image_becomes_rgb(tmp_path: Path, kind: str) -> None:
 
 
 def _converted(pixels: NDArray[np.uint8], mode: str, format: str) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, format)
     return buffer.getvalue()
@@ -250,3 +248,14 @@ def test_a_source_is_found_or_said_how_to_get(tmp_path: Path, monkeypatch: pytes
     assert source_folder("dtd") == folder
     with pytest.raises(RequestError, match="did you mean 'fungi'"):
         source_folder("fungy")
+
+
+@pytest.mark.parametrize("name", [name for name, source in META_DATASET.items() if not source.extra])
+def test_the_sources_have_the_classes_of_their_specifications(name: str) -> None:
+    files = [root / "meta-dataset-specs" / f"{name}_dataset_spec.json" for root in data_roots()]
+    if not (there := [file for file in files if file.is_file()]):
+        pytest.skip(f"{name}'s official specification is not in $CARRYOVER_DATA/meta-dataset-specs")
+    ids = read_specification(there[0]).ids
+    counts = tuple(len(ids.get(split, ())) for split in ("train", "valid", "test"))
+    source = META_DATASET[name]
+    assert counts == (source.train, source.valid, source.test)
