@@ -16,7 +16,7 @@ from backbones.augment import Augment, augment
 from backbones.backbone import Backbone
 from backbones.loading import Loader
 from backbones.training import Batch, Fit, ParameterGroup, Recipe, fit, groups_of
-from benchmarks.images import Inputs, Labelled
+from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.stream import Task
 from methods.base.heads import Heads
 from methods.base.method import Context, Footprint, Method, below, learnt_tensor, stored_bits
@@ -30,7 +30,8 @@ class GradientMethod(Method):
     before it is predicted, so that nothing is forgotten; each task then starts from the tensors that
     `attach` left. Without it there is one set of tensors, trained on and on.
 
-    `noise` is the method's own generator on the training device, seeded anew at each epoch.
+    `noise` is the method's own generator on the training device, seeded anew at each epoch; `positions` is
+    where the images of a step are among all that are being trained on.
     """
 
     per_task: bool = False  # a class says it, or an instance before `__init__` of this class
@@ -67,6 +68,7 @@ class GradientMethod(Method):
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
         super().__init__(config, backbone, context)
         self.noise = torch.Generator(backbone.device)
+        self.positions: Indices = np.arange(0)
         self.heads = Heads(context.info, backbone.info.width, context.seeds)
         self.packs: dict[int, dict[str, Tensor]] = {}
         self.fitted: Fit | None = None
@@ -207,6 +209,7 @@ class GradientMethod(Method):
             flips = torch.Generator(device).manual_seed(seeds.shared("augment", stage, epoch))
             order = np.random.default_rng(seeds.shared("order", stage, epoch)).permutation(len(inputs))
             for positions, pixels in loader.batches(order, config.batch_size):
+                self.positions = positions
                 images = self.backbone.prepare(pixels)
                 images = augment(images, config.augment, self.context.info.mirror, flips)
                 yield images, targets[torch.from_numpy(positions).to(device)]

@@ -9,8 +9,8 @@ back through the network, and steer the values of every attention in the second:
 
 `toast` trains A, C and xi (P stays at I); `toast_lite` xi, P and low-rank updates of A and C (r = 4,
 scaling 0.25). Step 0 is *not* the plain network: A and C start at random, and their feedback is small but
-not zero. `prepare` pre-tunes them on a stream's pool; without, the paper itself finds TOAST below VPT, so a
-record says which it was.
+not zero. `prepare` takes the feedback that ships for the network, or pre-tunes on a stream's pool; without
+either the paper itself finds TOAST below VPT, so a record says which it was.
 
 ConvNets (ResNet, ConvNeXt) send maps back through transposed convolutions and add them to each stage's
 input. The Swin form is this project's extension, not the paper's: within a stage as in a ViT, between
@@ -25,34 +25,32 @@ matrices that `toast_lite` keeps; the heads.
 - `passes`     the two passes
 - `first`      the first pass from the store
 - `pretuning`  the stage before the first task
+- `shipped`    its result as a file, with a card
+- `start`      which of the two, or neither
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import safetensors.torch
 import torch
 from timm.models import model_entrypoint
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
 from backbones.names import find_recipe, parse
-from backbones.training import ParameterGroup
+from backbones.training import Fit, ParameterGroup
 from benchmarks.images import Inputs, Labelled
-from benchmarks.seeds import derive
-from benchmarks.stream import StreamInfo
+from benchmarks.stream import Pool, StreamInfo
 from methods.base import Context, GradientMethod
 from methods.base.method import below
 from methods.toast.chains import CONVNET_STAGES, chain_of
 from methods.toast.feedback import Feedback
 from methods.toast.first import FirstPass
 from methods.toast.passes import TwoPasses
-from methods.toast.pretuning import Plan, pretune
+from methods.toast.start import ORIGINS, Origin, started
 from methods.toast.values import ValueBias
 
 START = "start."
@@ -71,6 +69,9 @@ class TOAST(GradientMethod):
         late: feedback goes only to blocks from this one on (stages of a ConvNet), counted from 0
         per_task: feedback of its own for each task (true), with which nothing is forgotten, or one for
             all (false); if not said, the first wherever the task of a test image is known
+        feedback: where it starts: "" (the file that ships for the network and these options, else
+            pre-tuned on the stream's pool, else at random), "none" (at random), "train" (pre-tuned on the
+            pool), or the path of a safetensors file with its card
         cache: whether the first pass of images that are not augmented is kept and read again
         pretune_epochs: passes over the pool; 0: 30 on an accelerator, 3 without augmentation on a CPU
         pretune_lr: AdamW's learning rate in pre-tuning
@@ -82,6 +83,7 @@ class TOAST(GradientMethod):
         early: int = 0
         late: int = 0
         per_task: bool | None = None
+        feedback: str = ""
         cache: bool = True
         pretune_epochs: int = 0
         pretune_lr: float = 1e-3
@@ -125,13 +127,14 @@ class TOAST(GradientMethod):
         backbone.freeze()
         self._first = FirstPass(backbone)
         self._known: Iterator[Tensor] | None = None
-        self._pretuned = False
+        self._trained_on: Tensor | None = None
+        self.origin: Origin = "none"
         chain = chain_of(backbone.net, config.value_bias)
         top = chain.unit_of(config.early) if config.early else len(chain.places)
         self.feedback = Feedback(chain, chain.unit_of(config.late), top, self.lite)
         self.feedback.reset(torch.Generator().manual_seed(self.context.seeds.own("feedback")))
         backbone.net.add_module("toast", self.feedback)
-        self._passes = TwoPasses(chain, self.feedback, backbone.numerics)
+        self.two_passes = TwoPasses(chain, self.feedback, backbone.numerics)
 
     def groups(self) -> list[ParameterGroup]:
         """The paper's weight decay is on xi too."""
@@ -141,15 +144,27 @@ class TOAST(GradientMethod):
     def features(self, images: Tensor) -> Tensor:
         if self.backbone.training:
             self.backbone.eval()  # frozen: neither dropout nor stochastic depth
-        maps = next(self._known) if self._known is not None else None
+        maps = None
+        if self._known is not None:
+            maps = next(self._known)
+        elif self._trained_on is not None:
+            maps = self._trained_on[torch.from_numpy(self.positions)]
         if maps is not None:
-            maps = self._passes.chain.shaped(maps.to(images.device), self.backbone.info.grid)
+            maps = self.two_passes.chain.shaped(maps.to(images.device), self.backbone.info.grid)
         with self.backbone.numerics.autocast():
-            out = self._passes(images, maps)
+            out = self.two_passes(images, maps)
             return self.backbone.net.forward_head(out, pre_logits=True).float()  # type: ignore[operator]
 
+    def _fit(self, parts: Sequence[tuple[int, Labelled]], stage: str) -> Fit:
+        if self.config.augment == "none" or not self.context.info.mirror:
+            self._trained_on = self.first_pass(Inputs.join([data.inputs for _, data in parts]))
+        try:
+            return super()._fit(parts, stage)
+        finally:
+            self._trained_on = None
+
     def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
-        maps = self._read_first(inputs)
+        maps = self.first_pass(inputs)
         if maps is None:
             return super().predict(inputs, task_id)
         # Prediction walks through its images in their order, in batches of this size.
@@ -159,74 +174,28 @@ class TOAST(GradientMethod):
         finally:
             self._known = None
 
-    def _read_first(self, inputs: Inputs) -> Tensor | None:
-        if not self.config.cache or not self._passes.whole or not len(inputs):
+    def first_pass(self, inputs: Inputs) -> Tensor | None:
+        """What the first pass gives for all of `inputs`, on the CPU; None where it is computed each time."""
+        if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
         return self._first(inputs, self.context.eval_batch, self.context.progress)
 
-    def prepare(self, pool: Labelled | None) -> None:
-        """Pre-tune on the pool, once for a network, a pool and these options, whatever the stream's seed."""
-        if pool is None:
-            self.context.progress.warn(
-                f"{self.name}: the stream has no pool, so the feedback was not pre-tuned; "
-                "the paper finds TOAST without pre-tuning below VPT"
-            )
-            return
-        plan = self._plan(pool)
-        self.feedback.reset(torch.Generator().manual_seed(plan.seed))
-        store, numerics = self.backbone.store, self.backbone.numerics
-        if store is None:
-            self._pretune(pool, plan)
-        else:
-
-            def make(folder: Path) -> None:
-                self._pretune(pool, plan)
-                tensors = {name: t.detach().cpu() for name, t in self.feedback.state_dict().items()}
-                safetensors.torch.save_file(tensors, folder / "feedback.safetensors")
-
-            key = derive("feedback", plan.seed, numerics.describe(), torch.__version__)
-            folder = store.get("toast", f"{key:016x}", make)
-            self.feedback.load_state_dict(safetensors.torch.load_file(folder / "feedback.safetensors"))
-        self._pretuned = True
+    def prepare(self, pool: Pool | None) -> None:
+        """Take the feedback that `Config.feedback` asks for; errors as in `started`."""
+        self.origin = started(self, pool)
         if self.per_task:
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
 
-    def _pretune(self, pool: Labelled, plan: Plan) -> None:
-        context = self.context
-        maps = self._read_first(pool.inputs) if plan.augment == "none" else None
-        pretune(
-            self._passes, self.backbone, pool, plan, context.journal, context.progress, context.workers, maps
-        )
-
-    def _plan(self, pool: Labelled) -> Plan:
-        config, backbone = self.config, self.backbone
-        on_cpu = backbone.device.type == "cpu"
-        convnet = backbone.info.family == "convnet"
-        plan = Plan(
-            epochs=config.pretune_epochs or (3 if on_cpu else 30),
-            batch_size=config.batch_size,
-            lr=config.pretune_lr,
-            weight_decay=config.pretune_weight_decay,
-            variational=config.variational if config.variational >= 0 else (0.01 if convnet else 0.1),
-            augment="none" if on_cpu else config.augment,
-            mirror=self.context.info.mirror,
-            seed=0,
-        )
-        options = (self.lite, config.value_bias, config.early, config.late, plan)
-        seed = derive(
-            "toast pre-tuning", backbone.identity, backbone.weights, pool.fingerprint, repr(options)
-        )
-        return dataclasses.replace(plan, seed=seed)
-
     def _kept(self) -> dict[str, Tensor]:
-        """What pre-tuning left and training does not change."""
-        if not self._pretuned:
+        """Where the feedback comes from, and what of it training does not change."""
+        if self.origin == "none":
             return {}
         links = self.feedback.links.named_parameters()
         kept = {f"toast.links.{name}": t.detach() for name, t in links if not t.requires_grad}
         if self.per_task:
             kept |= self._initial
-        return {"pretuned": torch.ones(1, dtype=torch.uint8)} | {START + n: t for n, t in kept.items()}
+        origin = torch.tensor([ORIGINS.index(self.origin)], dtype=torch.uint8)
+        return {"pretuned": origin} | {START + n: t for n, t in kept.items()}
 
     def state(self) -> dict[str, Tensor]:
         return super().state() | {name: tensor.cpu() for name, tensor in self._kept().items()}
@@ -240,15 +209,20 @@ class TOAST(GradientMethod):
         parameters = dict(self.backbone.net.named_parameters())
         for name, tensor in start.items():
             parameters[name].copy_(tensor)
-        self._pretuned = "pretuned" in state
+        self.origin = ORIGINS[int(state["pretuned"])] if "pretuned" in state else "none"
         if self.per_task and start:
             self._initial = {name: start[name].to(t.device) for name, t in self._initial.items()}
         super().restore(state)
 
     def observations(self) -> dict[str, float]:
-        """Whether the feedback was pre-tuned, and whether its form is this project's extension (Swin's)."""
+        """Whether the feedback was pre-tuned, whether it was read from a file, and whether its form is this
+        project's extension (Swin's)."""
         extension = self.backbone.info.family == "swin"
-        return {"pretuned": float(self._pretuned), "swin_extension": float(extension)}
+        return {
+            "pretuned": float(self.origin != "none"),
+            "from_file": float(self.origin == "file"),
+            "swin_extension": float(extension),
+        }
 
 
 class TOASTLite(TOAST):

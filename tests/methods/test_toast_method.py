@@ -9,15 +9,31 @@ from contract_lab import Case
 
 from backbones.backbone import describe
 from benchmarks.progress import Silent
+from benchmarks.stream import Pool
 from carryover.protocols.continual import state_digest
+from methods.toast.passes import TwoPasses
+from methods.toast.start import plan_of
 
 
 def made(name="toast", backbone="tiny_vit", **options):
     return lab.make(Case(name, backbone, "task", tuple(options.items())))
 
 
+class Images(Pool):
+    """A task's training images as a pool."""
+
+    images = lab.opened("task")[0][0].train
+
+    @property
+    def fingerprint(self):
+        return self.images.fingerprint
+
+    def episode(self, seed, number):
+        raise NotImplementedError
+
+
 def pool():
-    return lab.opened("task")[0][0].train
+    return Images()
 
 
 def frozen(method):
@@ -53,7 +69,7 @@ def test_what_it_cannot_feed_is_refused_with_a_reason(name, backbone, options, s
 def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name, backbone, per_task):
     method = made(name, backbone, pretune_epochs=1, per_task=per_task)
     # Where pre-tuning starts: drawn for the network and the pool, not for the cell.
-    method.feedback.reset(torch.Generator().manual_seed(method._plan(pool()).seed))
+    method.feedback.reset(torch.Generator().manual_seed(plan_of(method, pool()).seed))
     before, plain = {n: t.detach().clone() for n, t in method.feedback.named_parameters()}, frozen(method)
     wanted = {n: t.requires_grad for n, t in method.feedback.named_parameters()}
     method.prepare(pool())
@@ -118,8 +134,8 @@ def test_a_first_pass_that_was_read_gives_the_same_logits(backbone):
     computed.restore(cached.state())
     inputs = exam.inputs(0)
     torch.testing.assert_close(cached.predict(inputs, 0), computed.predict(inputs, 0), rtol=1e-5, atol=1e-5)
-    assert cached._read_first(inputs) is not None
-    assert computed._read_first(inputs) is None
+    assert cached.first_pass(inputs) is not None
+    assert computed.first_pass(inputs) is None
 
 
 def test_a_frozen_network_drops_nothing_in_training():
@@ -129,3 +145,31 @@ def test_a_frozen_network_drops_nothing_in_training():
     method.backbone.train()
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(method.features(images), method.features(images))
+
+
+@pytest.mark.parametrize("backbone", ["tiny_vit", "tiny_swin", "tiny_convnet"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_training_reads_the_first_pass_of_images_that_are_not_augmented(backbone, cache, monkeypatch):
+    read = []
+    forward = TwoPasses.__call__
+
+    def watched(passes, images, maps=None, seen=None):
+        if maps is not None:  # of the very images of the step, in their order
+            computed = passes.chain.final(run(passes, passes.chain.stem(images)))
+            torch.testing.assert_close(maps, computed, rtol=1e-4, atol=1e-4)
+        read.append(maps is not None)
+        return forward(passes, images, maps, seen)
+
+    def run(passes, x):
+        for unit in range(len(passes.chain.places)):
+            x = passes.chain.unit(unit, x)
+        return x
+
+    monkeypatch.setattr(TwoPasses, "__call__", watched)
+    task = lab.opened("task")[0][0]
+    made(backbone=backbone, cache=cache, augment="none").learn(task)
+    assert read
+    assert set(read) == {cache}
+    read.clear()
+    made(backbone=backbone, cache=cache).learn(task)
+    assert not any(read), "flipped images were taken for those that were read"

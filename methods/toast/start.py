@@ -1,0 +1,125 @@
+"""Where feedback starts: from a file, pre-tuned on a pool, or at random."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import safetensors.torch
+import torch
+
+from benchmarks.errors import RequestError
+from benchmarks.seeds import derive
+from benchmarks.stream import Pool
+from methods.toast.pretuning import Plan, pretune
+from methods.toast.shipped import find, form_of, load, write
+
+if TYPE_CHECKING:
+    from methods.toast import TOAST
+
+Origin = Literal["none", "pool", "file"]
+ORIGINS: tuple[Origin, ...] = ("none", "pool", "file")  # their positions are what a state holds
+
+
+def started(method: TOAST, pool: Pool | None) -> Origin:
+    """Give `method` the feedback that its config asks for; says where it comes from, and warns if nowhere.
+
+    RequestError for a file that does not fit or is damaged, and if there is no pool to train on.
+    """
+    said = method.config.feedback
+    file = find(form_of(method)) if not said else None if said in ("none", "train") else Path(said)
+    if file is not None:
+        _load(method, file.expanduser())
+        return "file"
+    if said == "train" and pool is None:
+        raise RequestError(
+            f"{method.name}: feedback=train needs a pool, and {method.context.info.name} has none; leave "
+            "feedback out, or take a stream with a pool"
+        )
+    if pool is None or said == "none":
+        why = "feedback=none" if said else "the stream has no pool and no file fits the network"
+        method.context.progress.warn(
+            f"{method.name}: {why}, so the feedback was not pre-tuned; "
+            "the paper finds TOAST without pre-tuning below VPT"
+        )
+        return "none"
+    _pretune(method, pool)
+    return "pool"
+
+
+def plan_of(method: TOAST, pool: Pool) -> Plan:
+    """How `method` is pre-tuned on `pool`."""
+    config, backbone = method.config, method.backbone
+    on_cpu = backbone.device.type == "cpu"
+    convnet = backbone.info.family == "convnet"
+    plan = Plan(
+        epochs=config.pretune_epochs or (3 if on_cpu else 30),
+        batch_size=config.batch_size,
+        lr=config.pretune_lr,
+        weight_decay=config.pretune_weight_decay,
+        variational=config.variational if config.variational >= 0 else (0.01 if convnet else 0.1),
+        augment="none" if on_cpu else config.augment,
+        mirror=pool.mirror,
+        seed=0,
+    )
+    options = (method.lite, config.value_bias, config.early, config.late, plan)
+    seed = derive(
+        "toast pre-tuning", backbone.identity, backbone.weights, pool.images.fingerprint, repr(options)
+    )
+    return dataclasses.replace(plan, seed=seed)
+
+
+def export(method: TOAST, folder: Path, pool: Pool, *, source: str, terms: str, commit: str) -> Path:
+    """`shipped.write` of what `prepare(pool)` has just left in `method`."""
+    if method.origin != "pool" or method.learnt:
+        raise ValueError("only feedback fresh from pre-tuning on a pool is written to a file")
+    plan = plan_of(method, pool)
+    return write(method, plan, pool, folder, source=source, terms=terms, commit=commit)
+
+
+def _load(method: TOAST, file: Path) -> None:
+    tensors = load(file, form_of(method))
+    tensors["P"] = torch.eye(len(method.feedback.P))
+    try:
+        method.feedback.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise RequestError(
+            f"feedback {file} has other tensors than {method.name} on {method.backbone.name} ({reason}); "
+            "take a file that was made for this network"
+        ) from None
+
+
+def _pretune(method: TOAST, pool: Pool) -> None:
+    """Once for a network, a pool and options, whatever the stream's seed."""
+    plan, feedback = plan_of(method, pool), method.feedback
+    feedback.reset(torch.Generator().manual_seed(plan.seed))
+    store, numerics = method.backbone.store, method.backbone.numerics
+    if store is None:
+        _train(method, pool, plan)
+        return
+
+    def make(folder: Path) -> None:
+        _train(method, pool, plan)
+        tensors = {name: t.detach().cpu() for name, t in feedback.state_dict().items()}
+        safetensors.torch.save_file(tensors, folder / "feedback.safetensors")
+
+    key = derive("feedback", plan.seed, numerics.describe(), torch.__version__)
+    folder = store.get("toast", f"{key:016x}", make)
+    feedback.load_state_dict(safetensors.torch.load_file(folder / "feedback.safetensors"))
+
+
+def _train(method: TOAST, pool: Pool, plan: Plan) -> None:
+    context, images = method.context, pool.images
+    maps = method.first_pass(images.inputs) if plan.augment == "none" else None
+    pretune(
+        method.two_passes,
+        method.backbone,
+        images,
+        plan,
+        context.journal,
+        context.progress,
+        context.workers,
+        maps,
+    )

@@ -1,0 +1,156 @@
+"""Pre-tuned feedback in files: what is written is what is read, and only where it fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import contract_lab as lab
+import pytest
+import torch
+from contract_lab import Case
+
+from benchmarks.errors import RequestError
+from benchmarks.stream import Pool
+from carryover.protocols.continual import state_digest
+from methods.toast import shipped
+from methods.toast.start import export
+
+
+class Images(Pool):
+    """A task's training images as a pool."""
+
+    images = lab.opened("task")[0][0].train
+
+    @property
+    def fingerprint(self):
+        return self.images.fingerprint
+
+    def episode(self, seed, number):
+        raise NotImplementedError
+
+
+def made(name="toast", backbone="tiny_vit", **options):
+    return lab.make(Case(name, backbone, "task", tuple(options.items())))
+
+
+def written(folder, name="toast", backbone="tiny_vit", **options):
+    """A method that was pre-tuned, and its file."""
+    method = made(name, backbone, pretune_epochs=1, **options)
+    method.prepare(Images())
+    return method, export(method, folder, Images(), source="pictures", terms="ours", commit="abc")
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """Makes files as if they shipped."""
+
+    def ship(path):
+        monkeypatch.setattr(shipped, "FOLDER", path.parent)
+        monkeypatch.setattr(shipped, "FILES", {path.name: shipped.read_card(path).sha256})
+
+    return ship
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("toast", "tiny_vit"), ("toast_lite", "tiny_swin"), ("toast", "tiny_convnet")]
+)
+def test_a_file_gives_back_what_was_pre_tuned_in_half_precision(name, backbone, tmp_path, offered):
+    source, path = written(tmp_path, name, backbone)
+    assert path.name == f"{backbone}.{name}.safetensors"
+    offered(path)
+    wanted = {key: tensor.half().float() for key, tensor in source.feedback.state_dict().items()}
+    for feedback in ("", str(path)):
+        method = made(name, backbone, feedback=feedback)
+        method.prepare(None)
+        found = method.feedback.state_dict()
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+        assert all(tensor.dtype == torch.float32 for tensor in found.values())
+        assert method.context.progress.warnings == []
+        assert method.observations()["pretuned"] == method.observations()["from_file"] == 1
+    assert source.observations()["from_file"] == 0
+
+
+def test_what_was_read_from_a_file_is_restored_without_it(tmp_path):
+    _, path = written(tmp_path, "toast_lite")
+    tasks, exam = lab.opened("task")
+    method = made("toast_lite", feedback=str(path))
+    method.prepare(None)
+    method.learn(tasks[0])
+    middle = method.state()
+    path.unlink()
+    fresh = made("toast_lite", feedback=str(path))
+    fresh.restore(middle)
+    assert torch.equal(fresh.predict(exam.inputs(0), 0), method.predict(exam.inputs(0), 0))
+    assert fresh.observations() == method.observations()
+    for one in (method, fresh):
+        one.learn(tasks[1])
+    assert state_digest(fresh.state()) == state_digest(method.state())
+
+
+def test_a_file_is_taken_only_where_network_and_options_are_those_of_its_card(tmp_path, offered):
+    source, path = written(tmp_path)
+    offered(path)
+    form = shipped.form_of(source)
+    assert shipped.find(form) == path
+    for other in (
+        replace(form, weights="f" * 64),
+        replace(form, method="toast_lite"),
+        replace(form, late=1),
+        replace(form, early=1),
+        replace(form, value_bias="reference"),
+    ):
+        assert shipped.find(other) is None
+        with pytest.raises(RequestError, match="was made for"):
+            shipped.load(path, other)
+
+
+def test_whoever_asks_for_none_or_for_training_gets_that(tmp_path, offered):
+    _, path = written(tmp_path)
+    offered(path)
+    none = made(feedback="none")
+    before = state_digest(none.feedback.state_dict())
+    none.prepare(Images())
+    assert state_digest(none.feedback.state_dict()) == before
+    assert "feedback=none" in none.context.progress.warnings[0]
+    assert none.observations()["pretuned"] == 0
+    trained = made(feedback="train", pretune_epochs=1)
+    trained.prepare(Images())
+    assert trained.origin == "pool"
+    with pytest.raises(RequestError, match="needs a pool"):
+        made(feedback="train").prepare(None)
+
+
+def test_a_file_that_was_changed_is_refused(tmp_path, offered):
+    source, path = written(tmp_path)
+    form, card = shipped.form_of(source), path.with_suffix(".json")
+    said = json.loads(card.read_text())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RequestError, match="hash"):
+        shipped.load(path, form)
+    path.write_bytes(whole)
+    offered(path)
+    card.write_text(json.dumps(said | {"sha256": "0" * 64}))
+    with pytest.raises(RequestError, match="ships with the hash"):
+        shipped.find(form)
+    card.write_text("{")
+    with pytest.raises(RequestError, match="cannot be read"):
+        shipped.load(path, form)
+    card.unlink()
+    with pytest.raises(RequestError, match="no card"):
+        shipped.load(path, form)
+
+
+def test_only_what_was_just_pre_tuned_is_written(tmp_path):
+    with pytest.raises(ValueError, match="fresh"):
+        export(made(), tmp_path, Images(), source="", terms="", commit="")
+
+
+def test_every_file_that_lies_there_is_listed_with_its_hash_and_fits_its_card():
+    # A file that is not listed would not be part of any key.
+    assert {path.name for path in shipped.FOLDER.glob("*.safetensors")} == set(shipped.FILES)
+    for name, digest in shipped.FILES.items():
+        card = shipped.read_card(shipped.FOLDER / name)
+        assert card.sha256 == digest
+        assert set(shipped.load(shipped.FOLDER / name, card.form))
