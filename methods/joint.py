@@ -42,7 +42,7 @@ class Joint(GradientMethod):
     @classmethod
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if info.protocol != "continual":
-            return "a task that stands alone has no earlier ones to be joined with (full_finetune, linear_probe)"
+            return "a task that stands alone has no earlier ones to be joined with"
         return None
 
     def attach(self, backbone: Backbone) -> None:
