@@ -11,7 +11,7 @@ Stored per task: the feature of every training image, float32, with its class; n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -39,7 +39,7 @@ class KNN(Method):
 
         k: int = 1
         metric: Metric = "cosine"
-        search: ClassVar = {"k": (1, 3, 5)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {"k": (1, 3, 5)}
 
     config: Config
 

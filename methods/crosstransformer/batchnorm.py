@@ -50,6 +50,7 @@ def episode_passes(net: nn.Module) -> Iterator[EpisodePasses]:
 
 def _forward(layer: _BatchNorm, passes: EpisodePasses) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
+        kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # autocast brings half precision
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         if passes.of_query:
@@ -61,6 +62,7 @@ def _forward(layer: _BatchNorm, passes: EpisodePasses) -> Callable[[Tensor], Ten
         out = (x - mean.view(shape)) * (variance + layer.eps).rsqrt().view(shape)
         if layer.affine:
             out = out * layer.weight.view(shape) + layer.bias.view(shape)
+        out = out.to(kind)
         return layer.act(layer.drop(out)) if isinstance(layer, BatchNormAct2d) else out
 
     return forward

@@ -28,9 +28,15 @@ class EpisodeMaps:
 class Episodes(Protocol):
     """Where meta-training gets its episodes; `parameters` and `buffers` change too, beside the head's."""
 
-    parameters: Sequence[nn.Parameter]
-    buffers: Sequence[Tensor]
-    kernels: Sequence[nn.Parameter]  # of `parameters`, those with the l2 term
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]: ...
+
+    @property
+    def buffers(self) -> Sequence[Tensor]: ...
+
+    @property
+    def kernels(self) -> Sequence[nn.Parameter]:
+        """Those of `parameters` that have the l2 term."""
 
     def training(self, number: int) -> EpisodeMaps:
         """The training episode `number`, with gradients to `parameters`."""

@@ -69,9 +69,9 @@ def name_of(backbone: str, simclr: float) -> str:
     return readable if simclr == SIMCLR else f"{readable}.simclr-{simclr:g}"
 
 
-def shipped(backbone: str, simclr: float, folder: Path = FOLDER) -> Path | None:
+def shipped(backbone: str, simclr: float) -> Path | None:
     """The file of the head that ships for a backbone and a share of converted episodes, or None."""
-    path = folder / f"{name_of(backbone, simclr)}.safetensors"
+    path = FOLDER / f"{name_of(backbone, simclr)}.safetensors"
     return path if path.exists() else None
 
 

@@ -101,6 +101,10 @@ class Bank:
     def size(self) -> int:
         return self.maps.shape[0] * self.maps.shape[1]
 
+    def read(self, slots: Indices, numbers: Indices) -> Tensor:
+        """(n, T, D): of each slot the view of that number."""
+        return self.maps[torch.from_numpy(slots), torch.from_numpy(numbers)]
+
     def stand_ins(self, positions: Indices, rng: np.random.Generator) -> Indices:
         """(n,) distinct places in the bank for images of the pool; -1 once the bank is used up."""
         slots = self._slots[positions]
@@ -161,9 +165,9 @@ class FrozenEpisodes:
         shown = rng.integers(bank.views, size=len(slots))
         asked = rng.integers(bank.views, size=len(answers)) + bank.views
         return EpisodeMaps(
-            bank.maps[slots, shown].float().to(self._device),
+            bank.read(slots, shown).float().to(self._device),
             as_labels(np.arange(len(slots)), self._device),
-            bank.maps[slots[answers], asked].float().to(self._device),
+            bank.read(slots[answers], asked).float().to(self._device),
             as_labels(answers, self._device),
             len(slots),
         )

@@ -44,7 +44,10 @@ CLASSES, TRAIN, TEST = 6, 12, 5
 # Short training for whoever has these options.
 QUICK = {"epochs": 2, "batch_size": 16, "min_steps": 0, "head_lr": 0.02}
 # What a method needs to do something in so few steps: MEAT's bits flip once the rates sum to gamma.
-LIVELY: dict[str, dict[str, object]] = {"meat": {"lr": 4.0}}
+# CrossTransformers are meta-trained on a pool, and there is none here: the head is the untrained one.
+LIVELY: dict[str, dict[str, object]] = {"meat": {"lr": 4.0}, "crosstransformer": {"head": "random"}}
+# Those that leave the network as it is and keep for each task what it needs.
+FROZEN = ("ncm", "linear_probe", "protonet", "knn", "finetune_head", "crosstransformer")
 # Options that change what is stored or how it is predicted.
 VARIANTS = (
     ("meat", "task", {"ffn": "neuron", "self_loop": "true"}),
@@ -53,6 +56,9 @@ VARIANTS = (
     ("linear_probe", "class", {"solver": "exact"}),
     ("ncm", "class", {"metric": "cosine"}),
     ("joint", "class", {"probe": "true"}),
+    ("knn", "class", {"k": "3", "metric": "euclidean"}),
+    ("finetune_head", "class", {"head": "cosine", "optimizer": "sgd", "batch_size": "8"}),
+    ("crosstransformer", "class", {"norm": "l2", "scale": "true"}),
     ("full_finetune", "class", {"backbone_lr_scale": "0.1", "label_smoothing": "0.1"}),
     ("lora", "task", {"per_task": "false", "dropout": "0.1"}),
     ("lora", "class", {"per_task": "true"}),
@@ -94,7 +100,7 @@ class Case:
         said = getattr(self.config, "per_task", None)
         stores = getattr(self.cls, "per_task", False) if said is None else said
         stores = stores or (said is None and issubclass(self.cls, ParameterEfficient))
-        stores = stores or self.method in ("ncm", "linear_probe")
+        stores = stores or self.method in FROZEN
         return stores and self.scenario == "task"
 
 
@@ -119,7 +125,7 @@ def tried(method: str, backbone: str, scenario: str) -> bool:
     """Whether a method is put through the protocol there, or others of its kind stand for it."""
     if not issubclass(found(method), ParameterEfficient) or (backbone, scenario) == ("tiny_vit", "task"):
         return True
-    if method != "lora" and found(method).__module__ == "methods.peft_tuners":
+    if method != "lora" and found(method).__module__.startswith("methods.peft_"):
         return False
     return backbone == "tiny_vit" or scenario == "task"
 
@@ -167,7 +173,7 @@ def make(case: Case, *, eval_batch: int = 256, workers: int = 0) -> Method:
     info = stream(case.scenario).info
     tables: dict[str, Any] = {}
     for task in opened(case.scenario)[0]:
-        continual._hand_over(task, tables)
+        continual.hand_over(task, tables)
     context = Context(
         info, Seeds(info.identity, 0, case.method), tables=tables, eval_batch=eval_batch, workers=workers
     )
