@@ -160,23 +160,11 @@ def _below(bits: np.random.PCG64, end: int) -> int:
 
 def _some(bits: np.random.PCG64, size: int, count: int) -> Indices:
     """`count` of 0..size-1 in random order, without replacement."""
-    return _shuffled(bits, np.array([size]))[:count]
-
-
-def _shuffled(bits: np.random.PCG64, sizes: Indices) -> Indices:
-    """(sum of sizes,) a random order of 0..size-1 for each of `sizes`, one after the other."""
-    total = int(sizes.sum())
-    place = np.arange(total, dtype=np.uint64)
-    width = np.uint64(total.bit_length())
-    owner = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes) << np.uint64(48)
     while True:
-        # One key: whose it is (16 bits), chance, its own place. Only the order of chance may decide.
-        words: Words = bits.random_raw(total)
-        keys = np.sort(owner | (words >> np.uint64(16) >> width << width) | place)
-        if not _repeats(keys >> width).any():
-            break
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return (keys & ((np.uint64(1) << width) - np.uint64(1))).astype(np.int64) - starts
+        keys: Words = bits.random_raw(size)
+        order = np.argsort(keys)
+        if not _repeats(keys[order]).any():
+            return order[:count]
 
 
 def _repeats(ascending: Words) -> NDArray[np.bool_]:
@@ -199,26 +187,47 @@ def _without_replacement(bits: np.random.PCG64, sizes: Indices, counts: Indices)
 
 
 def _by_sorting(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
-    """The first `counts` of a random order of each class: O(sum of sizes)."""
-    gaps = np.cumsum(sizes) - sizes - np.cumsum(counts) + counts
-    return _shuffled(bits, sizes)[np.arange(counts.sum()) + np.repeat(gaps, counts)]
+    """The first `counts` of all images of each class in random order: O(sum of sizes)."""
+    total = int(sizes.sum())
+    width = np.uint64(total.bit_length())
+    # One key for each image: whose it is (16 bits), chance, its own place. Only chance may decide.
+    ends = np.repeat(np.arange(len(sizes), dtype=np.uint64) << np.uint64(48), sizes)
+    ends |= np.arange(total, dtype=np.uint64)
+    chance_from = np.uint64(16) + width
+    while True:
+        words: Words = bits.random_raw(total)
+        words >>= chance_from
+        words <<= width
+        words |= ends
+        words.sort()
+        if not _repeats(words >> width).any():
+            break
+    starts = np.cumsum(sizes) - sizes
+    chosen = words[np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)]
+    return (chosen & _low(width)).view(np.int64) - np.repeat(starts, counts)
 
 
 def _by_rejection(bits: np.random.PCG64, sizes: Indices, counts: Indices) -> Indices:
     """Free draws; those that repeat an earlier one of their class are drawn again: O(sum of counts)."""
-    ends = np.repeat(sizes, counts).astype(np.uint64)
-    owner = np.repeat(np.arange(len(sizes), dtype=np.uint64), counts) * np.uint64(sizes.max())
-    place = np.arange(len(ends), dtype=np.uint64)
-    width = np.uint64(len(ends).bit_length())
-    images = _numbers(bits, ends)
+    bounds = np.repeat(sizes.astype(np.uint64), counts)
+    width = np.uint64(len(bounds).bit_length())
+    # One key for each draw: whose it is, the image, its place, so that later ones of equals are known.
+    ends = np.repeat(np.arange(len(sizes), dtype=np.uint64) * np.uint64(sizes.max()) << width, counts)
+    ends += np.arange(len(bounds), dtype=np.uint64)
+    images = _numbers(bits, bounds)
     while True:
-        # One key: whose it is, the image, its place, so that of equal images the later ones are known.
-        keys = np.sort((owner + images) << width | place)
-        again = keys[1:][_repeats(keys >> width)] & ((np.uint64(1) << width) - np.uint64(1))
+        keys = images << width
+        keys += ends
+        keys.sort()
+        again = (keys[1:] & _low(width))[_repeats(keys >> width)]
         if not len(again):
-            return images.astype(np.int64)
-        again.sort()
-        images[again] = _numbers(bits, ends[again])
+            return images.view(np.int64)
+        images[again] = _numbers(bits, bounds[again])
+
+
+def _low(width: np.uint64) -> np.uint64:
+    """A mask of the lowest `width` bits."""
+    return (np.uint64(1) << width) - np.uint64(1)
 
 
 def _numbers(bits: np.random.PCG64, ends: Words) -> Words:
