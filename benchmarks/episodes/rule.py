@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.errors import RequestError
+from benchmarks.images import Indices
 
 # From here on the sampler's packed 64-bit keys would overflow, and its exponential lose digits.
 _MOST = {"most_way": 1_000, "most_queries": 1_000, "most_support": 100_000, "counted_per_class": 1_000_000}
@@ -45,6 +48,19 @@ class Rule:
                 f"log_weight of an episode is {self.log_weight!r}; take a number from 0 to "
                 f"{_MOST_LOG_WEIGHT:g} (Meta-Dataset has log 2)."
             )
+
+    def queries(self, sizes: Indices) -> int:
+        """q, query images of each class, where the classes of the episode have `sizes` (N,) images."""
+        return min(self.most_queries, int(sizes.min()) // 2)
+
+    def support_size(self, beta: float, left: Indices) -> int:
+        """T = min(most_support, sum_c (floor(beta min(counted_per_class, r_c)) + 1)).
+
+        beta: in [0, 1), one for the episode; left: (N,) r_c = n_c - q. T bounds the support images from
+        above, N from below.
+        """
+        counted = np.floor(beta * np.minimum(self.counted_per_class, left))
+        return min(self.most_support, int(counted.sum()) + len(left))
 
     def describe(self) -> str:
         """In words; two rules that draw differently are described differently."""

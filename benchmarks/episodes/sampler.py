@@ -88,7 +88,7 @@ class Sampler:
         assert isinstance(bits, np.random.PCG64)  # raw words mean what they do for PCG64
         chosen = self._choose(bits)
         way, sizes = len(chosen), self.classes.counts[chosen]
-        queries = min(self.rule.most_queries, int(sizes.min()) // 2)
+        queries = self.rule.queries(sizes)
         shots = self._shots(bits, sizes, queries)
         counts = shots + queries
         owner = np.repeat(np.arange(way), counts)
@@ -119,14 +119,12 @@ class Sampler:
     def _shots(self, bits: np.random.PCG64, sizes: Indices, queries: int) -> Indices:
         """(N,) support images of each class.
 
-        r_c = n_c - q images are left, one beta ~ U[0, 1) makes T = min(most_support,
-        sum_c floor(beta min(counted_per_class, r_c)) + 1), and class c has
-        min(floor(p_c (T - N)) + 1, r_c) with p_c proportional to n_c exp(u_c).
+        With T for one beta ~ U[0, 1) (see `Rule.support_size`), class c has min(floor(p_c (T - N)) + 1,
+        r_c), p_c proportional to n_c exp(u_c).
         """
         rule, way, left = self.rule, len(sizes), sizes - queries
         chance = _uniform(bits, way + 1)
-        counted = np.floor(chance[0] * np.minimum(rule.counted_per_class, left)).astype(np.int64)
-        total = min(rule.most_support, int(counted.sum()) + way)
+        total = rule.support_size(float(chance[0]), left)
         weights = sizes * _exp((2 * chance[1:] - 1) * rule.log_weight)
         # fsum rounds the same in every order of the terms; weights first, so that equal ones divide exactly.
         shares = np.floor(weights * (total - way) / math.fsum(weights.tolist())).astype(np.int64)
