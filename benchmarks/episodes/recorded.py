@@ -40,6 +40,9 @@ class RecordedEpisodes(EpisodeSource):
         """Of the specification: pixels are known once they are decoded, and enter the exam's fingerprints."""
         return hashlib.sha256((self._folder / "dataset_spec.json").read_bytes()).hexdigest()
 
+    def has(self, split: SplitName) -> bool:
+        return split in self._specification.splits
+
     def classes(self, split: SplitName) -> ClassSet:
         return self._specification.classes(split)
 

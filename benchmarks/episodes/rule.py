@@ -33,7 +33,7 @@ class Rule:
     log_weight: float = math.log(2)
 
     def __post_init__(self) -> None:
-        least = {"least_way": 2, "most_way": self.least_way, "most_queries": 1, "counted_per_class": 1}
+        least = {"most_way": self.least_way, "least_way": 2, "most_queries": 1, "counted_per_class": 1}
         # Every class has a support image, so that a smaller support set would have fewer classes.
         least["most_support"] = self.most_way
         for name, low in least.items():

@@ -75,6 +75,10 @@ class EpisodeSource(ABC):
         """Identity of the images and labels."""
 
     @abstractmethod
+    def has(self, split: SplitName) -> bool:
+        """Whether a split has classes enough for an episode."""
+
+    @abstractmethod
     def classes(self, split: SplitName) -> ClassSet:
         """The classes of a split; DataError where it has too few for an episode."""
 
@@ -111,6 +115,9 @@ class LabelledEpisodes(EpisodeSource):
     @property
     def fingerprint(self) -> str:
         return self._data.fingerprint
+
+    def has(self, split: SplitName) -> bool:
+        return len(self._splits[split]) >= ENOUGH
 
     def classes(self, split: SplitName) -> ClassSet:
         names = self._data.class_names

@@ -9,7 +9,6 @@ The pool to meta-train on holds the training classes of the same sources, or of 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from benchmarks.episodes.recorded import RecordedEpisodes
 from benchmarks.episodes.rule import Rule
 from benchmarks.episodes.sampler import Sampler
 from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_keys
-from benchmarks.errors import DataError, RequestError
+from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
 from benchmarks.records.known import META_DATASET
@@ -92,12 +91,13 @@ class EpisodeStream(Stream):
         whole = parameters.classes == "all"
         self._sources = [self._open(source, whole=whole) for source in names]
         self._classes = [source.classes("test") for source in self._sources]
-        self._pool: Pool | None = None
-        self._pool_names = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
-        if whole and (both := sorted(set(self._pool_names) & set(names))):
+        prepared_on = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
+        if whole and (both := sorted(set(prepared_on) & set(names))):
             raise RequestError(
                 f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
             )
+        same = dict(zip(names, self._sources, strict=True)) if not whole else {}
+        self._pool = self._pooled([same.get(name) or self._open(name, whole=False) for name in prepared_on])
         self._info = self._describe()
 
     @property
@@ -124,13 +124,16 @@ class EpisodeStream(Stream):
 
     @property
     def pool(self) -> Pool | None:
-        if self._pool is None and self._pool_names:
-            sources = [self._open(name, whole=False) for name in self._pool_names]
-            validation = None
-            with contextlib.suppress(DataError):  # too few classes: checkpoints are not chosen then
-                validation = EpisodePool(sources, "valid", self._rule)
-            self._pool = EpisodePool(sources, "train", self._rule, validation)
         return self._pool
+
+    def _pooled(self, sources: Sequence[EpisodeSource]) -> Pool | None:
+        """The training classes of `sources`; of those without any (test only), none."""
+        trained = [source for source in sources if source.has("train")]
+        if not trained:
+            return None
+        validated = [source for source in trained if source.has("valid")]
+        validation = EpisodePool(validated, "valid", self._rule) if validated else None
+        return EpisodePool(trained, "train", self._rule, validation)
 
     def _open(self, name: str, *, whole: bool) -> EpisodeSource:
         parameters, place = self._parameters, self._place

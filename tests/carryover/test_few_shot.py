@@ -1,0 +1,204 @@
+"""The few-shot protocol: fresh for each episode, the same episodes for all, resumed where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from episode_lab import STREAM, ready, sources
+
+from backbones import features
+from benchmarks.errors import DataError, RequestError
+from benchmarks.progress import Silent
+from benchmarks.store import Store
+from benchmarks.stream import Place
+from benchmarks.streams.episodes import EpisodeStream
+from carryover.cell import ReadyCell
+from carryover.metrics import few_shot_metrics
+from carryover.plugins import methods
+from carryover.record import Record, Row, unpack_hits
+from carryover.results import Results
+from carryover.run import run_cell
+from methods.protonet import ProtoNet
+
+
+def outcome(cell: ReadyCell, root: Path, **settings) -> Record:
+    record = run_cell(cell, Results(root), Silent(), workers=0, **settings)
+    assert record.status == "ok", record.traceback
+    return record
+
+
+def stream(name: str = STREAM) -> EpisodeStream:
+    from benchmarks.naming import parse, typed
+
+    bare, parameters = parse(name)
+    with sources():
+        made = EpisodeStream(
+            bare, typed(bare, "parameter", EpisodeStream.Parameters, parameters), Place(Store.default())
+        )
+        assert made.pool is None or made.pool  # opened while the sources are there
+    return made
+
+
+@pytest.mark.parametrize("method", sorted(set(methods()) - {"joint"}))
+def test_every_method_learns_the_support_and_scores_the_queries(method, tmp_path):
+    cell = ready(method, STREAM.replace("episodes=6", "episodes=2"))
+    if cell.refusal:
+        pytest.skip(cell.refusal)
+    options = {"updates": 2} if method == "crosstransformer" else {}
+    record = outcome(ready(method, cell.cell.stream, **options), tmp_path)
+    assert [(row.step, row.task) for row in record.rows] == [(0, 0), (1, 0)]
+    assert record.tasks == ("blots",)
+    accuracies = [row.correct / row.n for row in record.rows]
+    assert record.metrics["accuracy/blots"] == record.metrics["accuracy_mean"] == np.mean(accuracies)
+    assert record.cost.stored_bits_per_task > 0
+
+
+def test_joint_is_refused_since_an_episode_has_no_earlier_tasks():
+    assert "stands alone" in ready("joint").refusal
+
+
+def test_a_batch_of_episodes_scores_as_an_instance_for_each(tmp_path, monkeypatch):
+    batched = outcome(ready("protonet"), tmp_path / "batched")
+    monkeypatch.setattr(ProtoNet, "score_episodes", lambda self, episodes: None)
+    alone = outcome(ready("protonet"), tmp_path / "alone")
+    assert batched.rows == alone.rows
+
+
+def test_all_methods_are_asked_about_the_same_queries_and_seeds_draw_others(tmp_path):
+    prints = [
+        outcome(ready(method, seed=seed), tmp_path).fingerprints
+        for method, seed in (("protonet", 0), ("linear_probe", 0), ("protonet", 1))
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_nothing_of_an_episode_is_left_in_the_next(tmp_path):
+    """The last episode alone, in a run of its own, gives what it gave after five others."""
+    record = outcome(ready("lora"), tmp_path / "all")
+    cell = ready("lora")
+    tasks, exam = cell.stream.open(0)
+
+    class Last:
+        info, pool = cell.stream.info, None
+
+        @staticmethod
+        def open(seed: int):
+            return tasks[-1:], exam
+
+    only = dataclasses.replace(cell, stream=Last())
+    only.__dict__["key_parts"] = {"test": "last"}  # what is computed of a stream is not asked of this one
+    assert outcome(only, tmp_path / "last").rows == record.rows[-1:]
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "knn"])
+def test_a_run_that_was_interrupted_ends_with_the_same_rows(method, tmp_path, monkeypatch):
+    whole = outcome(ready(method), tmp_path / "whole")
+    from carryover.protocols import few_shot
+
+    monkeypatch.setattr(few_shot, "BATCH", 2)
+    monkeypatch.setattr("carryover.journal.Journal.due", lambda self: True)
+    scored, score = [], few_shot._score_group
+
+    def interrupted(work, batched, group, done):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.extend(group)
+        score(work, batched, group, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(few_shot, "_score_group", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(ready(method), Results(tmp_path / "cut"), Silent(), workers=0)
+    begun = len(scored)
+    monkeypatch.setattr(few_shot, "_score_group", lambda *given: (scored.extend(given[2]), score(*given))[1])
+    resumed = outcome(ready(method), tmp_path / "cut")
+    assert resumed.outcome() == whole.outcome()
+    assert (begun, len(scored)) == (2, 6), "an episode was scored twice, or none was left"
+
+
+def test_the_features_of_an_image_are_computed_once_whatever_episodes_it_is_in(tmp_path, monkeypatch):
+    computed, fill = [], features._fill
+
+    def counted(out, backbone, chunk, *rest):
+        computed.append(len(chunk.rows))
+        fill(out, backbone, chunk, *rest)
+
+    monkeypatch.setattr(features, "_fill", counted)
+    store = Store(tmp_path / "store")
+    cell = ready("ncm", store=store)
+    tasks, exam = cell.stream.open(0)
+    occurring = {row for t in tasks for part in (t.train.inputs, exam.inputs(t.id)) for row in part.ids}
+    outcome(cell, tmp_path)
+    outcome(ready("linear_probe", store=store), tmp_path)
+    assert sum(computed) == len(occurring)
+
+
+def test_the_pool_shares_no_class_with_the_exam_or_its_own_validation():
+    made = stream()
+    tasks, _ = made.open(0)
+    tested = {name for task in tasks for name in task.class_names}
+    train = {name.partition("/")[2] for name in made.pool.images.class_names}
+    valid = {name.partition("/")[2] for name in made.pool.validation.images.class_names}
+    assert (len(train), len(valid)) == (18, 6)
+    assert len(tested | train | valid) == len(tested) + len(train) + len(valid) <= 30
+
+
+def test_pool_episodes_are_a_function_of_seed_and_number():
+    first, second = stream().pool, stream().pool
+    for number in (0, 7):
+        a, b = first.episode(3, number), second.episode(3, number)
+        assert (a.support.fingerprint, a.query.fingerprint) == (b.support.fingerprint, b.query.fingerprint)
+    assert first.episode(3, 0).support.fingerprint != first.episode(4, 0).support.fingerprint
+    assert first.fingerprint == second.fingerprint != stream(f"{STREAM}&pool=others").pool.fingerprint
+
+
+def test_support_and_queries_share_no_image_and_keep_within_the_rule():
+    tasks, exam = stream().open(0)
+    assert len(tasks) == 6
+    for task in tasks:
+        support, queries = task.train.inputs.ids, exam.inputs(task.id).ids
+        assert not set(support) & set(queries)
+        assert (len(task.classes), len(task.val)) == (5, 0)
+        assert (len(support) <= 12, len(queries) <= 15) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("episodes:", "names no sources"),
+        ("episodes:blots+blots", "twice"),
+        ("episodes:blots?classes=all&pool=blots", "cannot be both"),
+        ("episodes:blots?episodes=0", "outside 1"),
+        ("episodes:blots?size=0", "outside 1"),
+        ("episodes:blots?per_class=1", "no query image"),
+        ("episodes:blots?way=1", "most_way"),
+        ("episodes:blots?support=3", "most_support"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_way_out(name, said):
+    with pytest.raises(RequestError, match=said):
+        stream(name)
+
+
+def test_a_source_with_too_few_classes_to_split_says_how_to_use_all_of_them():
+    place = Place(Store.default())
+    with pytest.raises(DataError, match=r"2 of 10 classes.*classes=all"):
+        EpisodeStream("episodes:digits", EpisodeStream.Parameters(), place)
+    whole = EpisodeStream("episodes:digits", EpisodeStream.Parameters(classes="all", episodes=2), place)
+    assert (whole.pool, len(whole.info.classes[0])) == (None, 10)
+
+
+def test_the_interval_is_that_of_meta_dataset():
+    rows = [Row.scored(n, 0, np.full(4, n % 2 == 0)) for n in range(600)]
+    found = few_shot_metrics(rows, ("blots",))
+    assert found["accuracy/blots"] == 0.5
+    assert found["interval/blots"] == pytest.approx(0.0400, abs=5e-5)
+
+
+def test_hits_say_which_queries_were_right(tmp_path):
+    record = outcome(ready("protonet"), tmp_path)
+    for row in record.rows:
+        assert unpack_hits(row.hits, row.n).sum() == row.correct
