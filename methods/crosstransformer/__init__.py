@@ -256,7 +256,7 @@ class CrossTransformer(Method):
             accuracy=outcome.accuracy,
             loss=outcome.loss,
             numerics=backbone.numerics.describe(),
-            versions={"torch": torch.__version__, "timm": timm.__version__},
+            versions={"torch": str(torch.__version__), "timm": timm.__version__},
             seconds=round(seconds, 1),
         )
 

@@ -163,7 +163,7 @@ def write(
             "variational": plan.variational,
         },
         commit=commit,
-        versions={"torch": torch.__version__},
+        versions={"torch": str(torch.__version__)},
         sha256=hashlib.sha256(data).hexdigest(),
         terms=terms,
     )
