@@ -1,0 +1,113 @@
+"""Episodes from Meta-Dataset's records, in each of the three forms that a specification has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from record_files import jpeg, picture, write_records
+from test_episode_specification import bi_level, flat, hierarchical
+
+from benchmarks.errors import DataError
+from benchmarks.store import Store
+from benchmarks.stream import Place
+from benchmarks.streams.episodes import EpisodeStream
+
+SIDE = 12
+SHAPES = ((12, 12), (20, 10), (9, 30))  # aspect ratios
+
+
+def graph_to_test():
+    """The graph of the hierarchical specification, as that of the test split."""
+    spec = hierarchical()
+    for part in ("split_subgraphs", "images_per_class"):
+        spec[part]["TEST"], spec[part]["TRAIN"] = spec[part]["TRAIN"], spec[part]["TEST"]
+    return spec
+
+
+SPECS = {"traffic_sign": flat, "omniglot": bi_level, "ilsvrc_2012": graph_to_test}
+
+
+@pytest.fixture
+def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """$CARRYOVER_DATA with three sources; image i of class c has the gradient 1000 c + i."""
+    for name, make in SPECS.items():
+        spec, folder = make(), tmp_path / "meta-dataset" / name
+        folder.mkdir(parents=True)
+        (folder / "dataset_spec.json").write_text(json.dumps(spec))
+        counts = spec["images_per_class"]
+        if name == "ilsvrc_2012":
+            counts = {number: counts["TEST"][leaf] for number, leaf in spec["class_names"].items()}
+        for cls, count in counts.items():
+            encoded = [
+                jpeg(picture(1000 * int(cls) + image, *SHAPES[image % 3]), "PNG") for image in range(count)
+            ]
+            write_records(folder / f"{cls}.tfrecords", encoded, int(cls))
+    monkeypatch.setenv("CARRYOVER_DATA", str(tmp_path))
+    return tmp_path / "meta-dataset"
+
+
+def stream(sources: str, **parameters) -> EpisodeStream:
+    names = "+".join(f"meta-dataset/{source}" for source in sources.split("+"))
+    given = {"episodes": 3, "size": SIDE} | parameters
+    return EpisodeStream(f"episodes:{names}", EpisodeStream.Parameters(**given), Place(Store.default()))
+
+
+@pytest.mark.parametrize("source", SPECS)
+def test_every_image_of_an_episode_is_one_of_its_class(converted, source):
+    made = stream(source)
+    tasks, exam = made.open(0)
+    ids = {name: cls for cls, name in SPECS[source]()["class_names"].items()}
+    for task in tasks:
+        for part in (task.train.inputs, exam.inputs(task.id)):
+            assert part.image_size == (SIDE, SIDE)
+        labels = task.train.labels
+        assert labels.min() == 0
+        assert labels.max() == len(task.classes) - 1
+        shown = task.train.inputs.pixels().astype(int)
+        for label, name in enumerate(task.class_names):
+            square = [picture(1000 * int(ids[name]) + image).astype(int) for image in range(50)]
+            for image in shown[labels == label]:
+                # Resized images of other shapes differ by a little from the square one of their gradient.
+                assert min(np.abs(image - one).mean() for one in square) < 12
+
+
+def test_sources_stand_side_by_side_and_say_which_classes_imagenet_has_seen(converted):
+    made = stream("omniglot+ilsvrc_2012+traffic_sign")
+    assert made.info.task_names == ("omniglot", "ilsvrc_2012", "traffic_sign")
+    assert any("ilsvrc_2012" in note and "ImageNet-1k" in note for note in made.info.notes)
+    tasks, exam = made.open(0)
+    assert len(tasks) == len(exam.tasks) == 9
+    assert "bilinear" in made.info.rule
+    assert not made.info.mirror
+
+
+def test_the_pool_is_of_the_training_classes_and_a_test_only_source_has_none(converted):
+    pool = stream("omniglot+traffic_sign").pool
+    assert {name.partition("/")[0] for name in pool.images.class_names} == {"omniglot"}
+    assert len(pool.images.class_names) == 11
+    assert len(pool.episode(0, 0).support.class_names) >= 5
+    assert pool.validation is not None
+    assert stream("traffic_sign").pool is None
+
+
+def test_the_same_episodes_are_drawn_again(converted):
+    def fingerprints(seed: int) -> list[str]:
+        tasks, exam = stream("omniglot").open(seed)
+        return [part for task in tasks for part in (task.train.fingerprint, exam.fingerprint(task.id))]
+
+    assert fingerprints(0) == fingerprints(0) != fingerprints(1)
+
+
+def test_a_missing_class_file_is_named(converted):
+    for file in (converted / "traffic_sign").glob("*.tfrecords"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"\.tfrecords is missing"):
+        stream("traffic_sign").open(0)
+
+
+def test_a_source_that_is_not_there_is_named_with_how_to_get_it(converted):
+    with pytest.raises(DataError, match=r"aircraft is not there .*dataset_conversion"):
+        stream("aircraft")
