@@ -7,8 +7,8 @@ the weight W (out, in) of a layer, its trainable tensors, and its count on ViT-B
 Step 0: the plain network, for every one of them. Stored per task (or once): the trainable tensors and
 the head; nothing is merged.
 
-Not here are those that start elsewhere (FourierFT, VB-LoRA, C3A) or whose sizes must divide the network's
-(RoAd).
+More of them are in `peft_more`. Not here are those that start elsewhere (FourierFT, VB-LoRA, C3A), whose
+sizes must divide the network's (RoAd), or whose scores depend on the batch (Lily).
 """
 
 from __future__ import annotations

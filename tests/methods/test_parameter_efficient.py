@@ -18,8 +18,13 @@ from carryover.plugins import method_class, methods
 from methods.base import Context, GradientMethod, ParameterEfficient
 from methods.vpt import swin
 
-OURS = ("adapter", "adaptformer", "bitfit", "ln_tuning", "ssf", "vpt_deep", "vpt_shallow")
+OURS = ("adapter", "adaptformer", "bitfit", "ln_tuning", "side", "ssf", "vpt_deep", "vpt_shallow")
 PEFT = ("adalora", "boft", "dora", "hra", "ia3", "loha", "lokr", "lora", "oft", "rslora", "vera")
+MORE = (
+    *("adamss", "beft", "delora", "gralora", "hira", "miss"),
+    *("osf", "psoft", "randlora", "shira", "waveft"),
+)
+NOT_PLAIN = ("side", "vpt_deep", "vpt_shallow")
 INFO = StreamInfo(
     name="made",
     protocol="continual",
@@ -65,8 +70,8 @@ def step(method: GradientMethod, images: torch.Tensor) -> None:
 
 def test_all_of_them_are_found() -> None:
     family = [name for name in methods() if issubclass(method_class(name)[1], ParameterEfficient)]
-    assert {*OURS, *PEFT} <= set(family)
-    summaries = [methods()[name].summary for name in (*OURS, *PEFT)]
+    assert {*OURS, *PEFT, *MORE} <= set(family)
+    summaries = [methods()[name].summary for name in (*OURS, *PEFT, *MORE)]
     assert all(summaries)
     assert len(set(summaries)) == len(summaries)
 
@@ -89,6 +94,17 @@ def base(depth: int) -> Backbone:
         ("hra", {}, 12 * 768 * 8),
         ("ia3", {}, 12 * (2304 + 3072)),
         ("vera", {"rank": "256"}, 12 * (2304 + 256)),
+        ("adamss", {}, 12 * (5 * 100 + 2304)),
+        ("beft", {}, 12 * 2304),
+        ("delora", {}, 147_456 + 12),
+        ("gralora", {}, 147_456),
+        ("hira", {}, 147_456),
+        ("miss", {}, 12 * 4 * 2304),
+        ("osf", {}, 12 * 384 * (2304 + 1 + 768)),
+        ("psoft", {"rank": "32"}, 12 * (32 * 31 // 2 + 2 * 32)),
+        ("randlora", {"rank": "32"}, 12 * 24 * (32 + 768)),
+        ("shira", {}, 147_456),
+        ("waveft", {}, 12_000),
         ("vpt_shallow", {"prompts": "100"}, 76_800),
         ("vpt_deep", {"prompts": "100"}, 921_600),
         ("adapter", {"rank": "8"}, 156_768),
@@ -127,11 +143,23 @@ NAMES = {
     "hra": (".hra_u.default",),
     "ia3": (".ia3_l.default",),
     "vera": (".vera_lambda_b.default", ".vera_lambda_d.default"),
+    "adamss": tuple(f".adamss_{letter}.default.{number}" for letter in "AB" for number in range(5)),
+    "beft": (".beft_bias.default",),
+    "delora": tuple(f".delora_{factor}.default" for factor in ("A", "B", "lambda")),
+    "gralora": (".gralora_A.default", ".gralora_B.default"),
+    "hira": (".hira_A.default", ".hira_B.default"),
+    "miss": (".miss_block.default",),
+    "osf": tuple(f".osf_svd_params.default.{factor}_low" for factor in "USV"),
+    "psoft": tuple(f".psoft_R.default.{tensor}" for tensor in ("weight", "vector_a", "vector_b")),
+    "randlora": (".randlora_lambda.default", ".randlora_gamma.default"),
+    "shira": (".shira_weight.default",),
+    "waveft": (".waveft_spectrum.default",),
+    "side": ("side.alpha", "weight", "bias"),
 }
 
 
 @pytest.mark.parametrize("name", ["tiny_vit", "tiny_swin"])
-@pytest.mark.parametrize("method", [*OURS, *PEFT])
+@pytest.mark.parametrize("method", [*OURS, *PEFT, *MORE])
 def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
     plain = network(name)
     images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -141,7 +169,7 @@ def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
     found.backbone.eval()
     with torch.no_grad():
         same = torch.allclose(found.features(images), before, rtol=1e-5, atol=1e-5)
-    assert same == found.starts_plain == (not method.startswith("vpt"))
+    assert same == found.starts_plain == (method not in NOT_PLAIN)
     assert all(parameter.endswith(NAMES[method]) for parameter in trained(found))
 
     start = {tensor: value.clone() for tensor, value in found.backbone.net.state_dict().items()}
@@ -237,6 +265,6 @@ def test_convnets_and_external_attention_are_plain_at_first(method: str) -> None
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for method in PEFT:
+    for method in (*PEFT, *MORE):
         cls = method_class(method)[1]
         assert "pip install" in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
