@@ -108,7 +108,8 @@ class Cost(Struct, frozen=True, kw_only=True):
 
     trainable: parameters that train, the head apart from the rest; stored_bits_per_task: what must be
     kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images trained
-    with, counted in every pass; macs: multiply-adds of one image's prediction. None: not known.
+    with, counted in every pass; macs: multiply-adds of one image's prediction; parameters: of the backbone,
+    without classifier. None: not known.
     """
 
     train_s: Seconds = 0.0
@@ -121,6 +122,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     exemplars: Count | None = None
     passes: Count | None = None
     macs: Count | None = None
+    parameters: Count | None = None
 
 
 class Code(Struct, frozen=True, kw_only=True):

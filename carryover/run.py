@@ -156,7 +156,7 @@ def _learn(
         journaled: bool = True,
         seed: int = ready.cell.seed,
     ) -> Method:
-        kept = journal if journaled else NoJournal()
+        kept = _Piece(journal, part) if journaled else NoJournal()
         return make_method(
             ready, tables, kept, progress, workers, info=info, part=part, config=config, seed=seed
         )
@@ -186,7 +186,7 @@ def _learn(
             ready.cell.options,
             ready.rule,
             results.choice(ready.choice),
-            progress,
+            progress.shown,  # that another process was waited for is no news to a reader of the record
         )
         work = replace(work, configs=configs)
         exam.sealed = False
@@ -202,6 +202,7 @@ def _learn(
         stored_bits_per_task=kept.stored_bits / result.units,
         exemplars=kept.exemplars,
         passes=done.passes,
+        parameters=ready.backbone.info.parameters,
     )
     notes = [*ready.stream.info.notes, *dict.fromkeys([*done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:
@@ -269,22 +270,39 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
     )
 
 
+class _Piece:
+    """The journal of one piece of a cell: another one's stages of the same name are not gone on with."""
+
+    def __init__(self, journal: Journal, part: str) -> None:
+        self._journal = journal
+        self._part = f"{part}/" if part else ""
+
+    def due(self) -> bool:
+        return self._journal.due()
+
+    def load(self, stage: str) -> dict[str, torch.Tensor] | None:
+        return self._journal.load(self._part + stage)
+
+    def save(self, stage: str, tensors: dict[str, torch.Tensor]) -> None:
+        self._journal.save(self._part + stage, tensors)
+
+
 class _Warnings:
     """Passes everything on and keeps the warnings for the record."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        self.shown = progress
         self.messages: list[str] = []
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int, unit: str = "") -> Iterator[Bar]:
-        with self._progress.bar(title, total, unit) as bar:
+        with self.shown.bar(title, total, unit) as bar:
             yield bar
 
     def warn(self, message: str) -> None:
         if message not in self.messages:  # a method made anew for each episode says it each time
             self.messages.append(message)
-            self._progress.warn(message)
+            self.shown.warn(message)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,17 @@ from benchmarks.naming import canonical, parse, typed
 from benchmarks.progress import Progress
 from benchmarks.store import locked, write_atomic
 from carryover.protocols.work import PredictionError, Trial
-from carryover.record import Candidate, Option, Selection
+from carryover.record import Candidate, Option, Selection, show_option
 
 SEARCH, DEFAULT, MANUAL = "search", "default", "manual"
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
+TOLD = 4  # candidates whose reasons an error names
+
+Known = dict[tuple[str, bytes], Candidate]  # by trial and options
 
 
 class NothingToChooseError(RuntimeError):
-    """Every candidate of a trial diverged or was over its budget."""
+    """A trial has no validation images, or all its candidates diverged or were over their budget."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,9 @@ class Rule:
         return canonical(SEARCH, self)
 
     def describe(self) -> str:
-        """In words, for the contract."""
-        passes = f"at most {self.epochs}" if self.epochs else "their Config's"
-        return (
-            f"{SEARCH}: the best on validation data of at most {self.candidates} candidates, {passes} epochs"
-        )
+        """In words, for the contract; a title takes what stands before the colon."""
+        epochs = f"{self.epochs} epochs" if self.epochs else "the epochs of their Config"
+        return f"{SEARCH}, up to {self.candidates} candidates x {epochs}: the best on validation data"
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -97,7 +99,7 @@ def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tup
     space = {name: values for name, values in type(config).search.items() if name not in fixed}
     grid = itertools.islice(itertools.product(*reversed(space.values())), rule.candidates)
     points = [dict(zip(space, reversed(point), strict=True)) for point in grid]
-    return [(point, dataclasses.replace(config, **forced | point)) for point in points]
+    return [(_as_read(point), dataclasses.replace(config, **forced | point)) for point in points]
 
 
 def select(
@@ -110,37 +112,33 @@ def select(
 ) -> tuple[dict[str, Any], Selection]:
     """The config for each trial by name, and what the record says of it.
 
-    path: of the choice, named by its key; it is taken over as far as it is there. NothingToChooseError
-    where no candidate of a trial can be chosen.
+    path: of the choice, named by its key; it is taken over as far as it is there. A single candidate is
+    fitted as well, or its budget would not be known to be kept. NothingToChooseError where no candidate of a
+    trial can be chosen.
     """
     points = candidates(config, fixed, rule)
+    configs, chosen, tried = dict[str, Any](), dict[str, dict[str, Option]](), list[Candidate]()
     with locked(path.with_suffix(".lock"), waiting=progress.warn):
-        choice = _read(path, rule)
-        known = {(made.trial, _named(made.options)): made for made in choice.candidates}
+        known = _read(path, rule, progress)
         with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
-            for trial, (options, candidate) in itertools.product(trials, points):
-                place = trial.name, _named(options)
-                if place not in known:
-                    # With nothing to choose from, nothing is fitted to choose by.
-                    known[place] = (
-                        _tried(trial, options, candidate, rule)
-                        if len(points) > 1
-                        else Candidate(trial=trial.name, options=options)
-                    )
-                    choice = Choice(rule=rule.name, candidates=tuple(known.values()))
-                    write_atomic(path, msgspec.json.format(msgspec.json.encode(choice), indent=1))
-                bar.advance(1)
-    configs, chosen = {}, {}
-    for trial in trials:
-        tried = [(known[trial.name, _named(options)], made) for options, made in points]
-        best, configs[trial.name] = _best(trial, tried)
-        chosen[trial.name] = best.options
+            for trial in trials:
+                pairs = []
+                for options, candidate in points:
+                    place = trial.name, _identity(options)
+                    if place not in known:
+                        known[place] = _tried(trial, options, candidate, rule)
+                        _write(path, rule, known)
+                    pairs.append((known[place], candidate))
+                    bar.advance(1)
+                best, configs[trial.name] = _best(trial, pairs, path)
+                chosen[trial.name] = best.options
+                tried += [made for made, _ in pairs]
     return configs, Selection(
-        rule=rule.describe(),
+        rule=rule.describe() + f"; others {MANUAL}" * bool(fixed),
         budget=rule.epochs * len(points) * max(trial.images for trial in trials),
         choice=path.stem,
         chosen=chosen,
-        candidates=tuple(known[trial.name, _named(o)] for trial in trials for o, _ in points),
+        candidates=tuple(tried),
     )
 
 
@@ -149,33 +147,60 @@ def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) ->
         score, passes = trial.score(config)
     except DIVERGED as error:
         return Candidate(trial=trial.name, options=options, reason=f"diverged: {error}")
-    allowed = rule.epochs * trial.images
+    if not math.isfinite(score):
+        raise NothingToChooseError(f"{trial.name}: the score on validation data is {score}; are there any?")
+    allowed, reason = rule.epochs * trial.images, ""
     if rule.epochs and passes > allowed:
         reason = f"over the budget: {passes} image passes of {allowed}"
-        return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
-    return Candidate(trial=trial.name, options=options, score=score, passes=passes)
+    return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
 
 
-def _best(trial: Trial, tried: Sequence[tuple[Candidate, Any]]) -> tuple[Candidate, Any]:
-    """The highest score; of equal ones the smaller learning rates, then the earlier candidate."""
-    fit = [(made, config) for made, config in tried if not made.reason]
+def _best(trial: Trial, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
+    """The highest score; of equal ones the smaller learning rates, `lr` first, then the earlier candidate."""
+    fit = [(made, config) for made, config in pairs if not made.reason]
     if not fit:
-        said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in tried)
-        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said})")
+        said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
+        more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
+        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said}{more})")
 
     def order(pair: tuple[Candidate, Any]) -> tuple[float, ...]:
-        rates = (float(v) for n, v in pair[0].options.items() if "lr" in n and isinstance(v, int | float))
-        return (-(pair[0].score or 0.0), *rates)
+        options = pair[0].options
+        named = sorted((name for name in options if "lr" in name), key=lambda name: (name != "lr", name))
+        rates = [options[name] for name in named]
+        return (-(pair[0].score or 0.0), *(float(rate) for rate in rates if isinstance(rate, int | float)))
 
     return min(fit, key=order)
 
 
-def _read(path: Path, rule: Rule) -> Choice:
+def _read(path: Path, rule: Rule, progress: Progress) -> Known:
+    """What was tried so far; nothing, with a warning, where the file is broken."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Choice)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return Choice(rule=rule.name)
+        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        if choice.rule != rule.name:
+            raise msgspec.ValidationError(f"it is a choice by {choice.rule}")
+    except FileNotFoundError:
+        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        progress.warn(f"{path} cannot be read ({error}); the choice is made again")
+        return {}
+    return {(made.trial, _identity(made.options)): made for made in choice.candidates}
+
+
+def _write(path: Path, rule: Rule, known: Known) -> None:
+    choice = Choice(rule=rule.name, candidates=tuple(known.values()))
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(choice), indent=1))
+
+
+def _as_read(options: Mapping[str, Any]) -> dict[str, Option]:
+    """As a file gives them back: tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def _identity(options: Mapping[str, Option]) -> bytes:
+    """Equal for equal options, in any order."""
+    return msgspec.json.encode(options, order="sorted")
 
 
 def _named(options: Mapping[str, Option]) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted(options.items())) or "the defaults"
+    said = (f"{name}={show_option(value)}" for name, value in sorted(options.items()))
+    return " ".join(said) or "the defaults"

@@ -2,7 +2,7 @@
 
 Options are chosen on val after training on train (`trials`), then the method is fitted to both together
 and the test set is scored, once. Splits are fixed; a cell's seed draws initial weights, order and noise.
-A row is one task, at step 1. A run resumes after the last journaled task.
+A row is one task, at step 1. A run resumes after the last journaled task, or within a long one.
 
 Metrics: `accuracy/TASK`; `accuracy_mean` over tasks; where tasks are in groups, `accuracy_group/GROUP` and
 `accuracy_group_mean`, the mean over groups, which circulates as well.
@@ -24,6 +24,7 @@ from carryover.journal import Progress as Done
 from carryover.metrics import transfer_metrics
 from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
 from carryover.record import Row
+from carryover.selection import NothingToChooseError
 from methods.base import Footprint, Method
 
 VERSION = "transfer 1: every task from the start, refitted on train and val, its test set scored once"
@@ -31,6 +32,12 @@ VERSION = "transfer 1: every task from the start, refitted on train and val, its
 
 def trials(work: Work) -> list[Trial]:
     """One for each task: fitted on train, scored on val at the last epoch."""
+    for task in work.tasks:
+        if not len(task.val):
+            raise NothingToChooseError(
+                f"{name_of(work.info, task)} has no validation images to choose options on; "
+                "run with --selection default"
+            )
     return [_trial(work, task) for task in work.tasks]
 
 
@@ -42,8 +49,12 @@ def lead(work: Work) -> Result:
         bar.advance(len(scored))
         for task in work.tasks:
             if task.id not in scored:
-                _score(work, task, done)
-                work.journal.commit(done)
+                method = _score(work, task, done)
+                if work.journal.states is None:
+                    work.journal.commit(done)
+                else:
+                    done.learnt = task.id + 1
+                    work.journal.commit(done, method.state())
                 bar.advance(1)
     return Result(
         rows=done.rows,
@@ -51,13 +62,15 @@ def lead(work: Work) -> Result:
         done=done,
         footprint=_mean(done.footprints),
         units=1,
-        metrics=transfer_metrics(done.rows, work.info.task_names, work.info.groups),
+        metrics=transfer_metrics(
+            done.rows, [name_of(work.info, task) for task in work.tasks], work.info.groups
+        ),
         fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
     )
 
 
 def _trial(work: Work, task: Task) -> Trial:
-    name = work.info.task_names[task.id]
+    name = name_of(work.info, task)
 
     def score(config: Any) -> tuple[float, int]:
         method = _fresh(work, task, f"candidate {name}", config, Done(), journaled=False)
@@ -69,8 +82,9 @@ def _trial(work: Work, task: Task) -> Trial:
     return Trial(name, len(task.train), score)
 
 
-def _score(work: Work, task: Task, done: Done) -> None:
-    name = work.info.task_names[task.id]
+def _score(work: Work, task: Task, done: Done) -> Method:
+    """Fit and score a task; its method afterwards."""
+    name = name_of(work.info, task)
     method = _fresh(work, task, f"task {name}", work.configs.get(name), done)
     started = time.monotonic()
     method.learn(alone(task, Labelled.join([task.train, task.val])))
@@ -84,6 +98,7 @@ def _score(work: Work, task: Task, done: Done) -> None:
     done.predicted[f"1/{task.id}"] = chosen.astype("<i8").tobytes()
     done.rows.append(Row.scored(1, task.id, work.exam.score(task.id, chosen)))
     done.footprints.append(dataclasses.asdict(method.footprint()))
+    return method
 
 
 def _fresh(work: Work, task: Task, part: str, config: Any, done: Done, *, journaled: bool = True) -> Method:
@@ -92,13 +107,18 @@ def _fresh(work: Work, task: Task, part: str, config: Any, done: Done, *, journa
     return prepared(method, work.pool, done)
 
 
+def name_of(info: StreamInfo, task: Task) -> str:
+    """What a task is called in choices and metrics."""
+    return info.task_names[task.id] if info.task_names else f"task {task.id}"
+
+
 def only(info: StreamInfo, task: Task) -> StreamInfo:
     """`info` as the learner of one task is told it; the task has id 0 there."""
     return replace(
         info,
         classes=(task.classes,),
         sizes=(info.sizes[task.id],),
-        task_names=(info.task_names[task.id],),
+        task_names=info.task_names[task.id : task.id + 1],
         groups=info.groups[task.id : task.id + 1],
     )
 
