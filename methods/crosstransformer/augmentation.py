@@ -122,7 +122,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     flat = F.pad(images, (radius,) * 4, mode="reflect").flatten(0, 1)[None]
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * channels)
     flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * channels)
-    return flat.view(count, channels, tall, wide)
+    return flat.view(count, channels, tall, wide).clamp(0, 1)
 
 
 def _uniform(images: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:

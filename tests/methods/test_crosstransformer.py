@@ -383,7 +383,7 @@ def test_a_head_that_ships_is_taken_where_nothing_else_is_asked_for(tmp_path, mo
 class TestBadInput:
     def test_neither_pool_nor_head(self):
         method = CrossTransformer(CrossTransformer.Config(head="train"), lab.network(), lab.context())
-        with pytest.raises(RequestError, match=r"has no pool .* head=PATH"):
+        with pytest.raises(RequestError, match=r"has no pool .*head=PATH"):
             method.prepare(None)
 
     def test_a_file_that_is_not_there(self, tmp_path):
