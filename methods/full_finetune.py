@@ -30,7 +30,10 @@ class FullFinetune(GradientMethod):
         epochs: int = 2
         lr: float = 5e-4
         backbone_lr_scale: float = 1.0
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"backbone_lr_scale": (1.0, 0.1, 0.01)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {
+            "lr": (3e-4, 1e-4, 1e-3, 3e-5),
+            "backbone_lr_scale": (1.0, 0.1, 0.01),
+        }
 
     config: Config
 

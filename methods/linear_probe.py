@@ -50,7 +50,10 @@ class LinearProbe(Method):
         lr: float = 0.01
         weight_decay: float = 5e-4
         C: float = 0.1
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (0.1, 0.03, 0.01), "weight_decay": (0.0, 5e-4)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {
+            "lr": (0.01, 0.03, 0.1, 0.003, 0.3, 0.001, 1.0),
+            "weight_decay": (5e-4, 0.0, 5e-3, 5e-5),
+        }
 
     config: Config
 

@@ -61,7 +61,7 @@ class GradientMethod(Method):
         augment: Augment = "standard"
         label_smoothing: float = 0.0
         min_steps: int = 100
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (3e-4, 1e-3, 3e-3)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-3, 3e-4, 3e-3, 1e-4)}
 
     config: Config
 

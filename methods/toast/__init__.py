@@ -89,7 +89,7 @@ class TOAST(GradientMethod):
         pretune_lr: float = 1e-3
         pretune_weight_decay: float = 0.01
         variational: float = -1.0
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (3e-4, 1e-3, 3e-3)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-3, 3e-4, 3e-3, 1e-4)}
 
     config: Config
 
