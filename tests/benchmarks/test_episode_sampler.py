@@ -132,7 +132,8 @@ def test_hierarchical_sources_have_the_expected_ways(
     of = sampler(source, split)
     ways = np.array([of.draw(number).way for number in range(EPISODES)])
     assert ways.mean() == pytest.approx(mean, abs=4 * ways.std() / math.sqrt(EPISODES) + 0.005)
-    assert (ways.min(), ways.max()) == (least, most)
+    assert ways.min() == least
+    assert most - 3 <= ways.max() <= most  # Omniglot's 47 comes once in 860 episodes
 
 
 @official
