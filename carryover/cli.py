@@ -110,15 +110,16 @@ def status(results: Path | None) -> int:
 @_carryover.command()
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 @click.option("--stream", help="Only this stream.")
+@click.option("--published", is_flag=True, help="Show what others published below, marked as such.")
 @click.option("--vary", help="One part of the contract that may differ within a table, e.g. backbone.")
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "json"]), default="terminal"
 )
-def report(results: Path | None, stream: str | None, vary: str | None, form: str) -> int:
+def report(results: Path | None, stream: str | None, vary: str | None, form: str, published: bool) -> int:
     """Draw tables of all records."""
     from carryover import show
 
-    return show.report(results, stream, vary, form)
+    return show.report(results, stream, vary, form, published)
 
 
 @_carryover.command()

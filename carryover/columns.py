@@ -12,8 +12,12 @@ from functools import partial
 
 from carryover.table import Line, Table
 
-FRESH, STALE = "*", "†"
-LEGEND = {FRESH: "this run", STALE: "made by other code than the present; `carryover run` makes it again"}
+FRESH, STALE, PUBLISHED = "*", "†", "‡"
+LEGEND = {
+    FRESH: "this run",
+    STALE: "made by other code than the present; `carryover run` makes it again",
+    PUBLISHED: "published by others, under other conditions: not to be ranked with the rest",
+}
 ABSENT = "–"
 
 
@@ -35,19 +39,24 @@ def columns(table: Table) -> list[Column]:
     """The columns of `table` in their order: the method first, a dtype only where it is mixed."""
     varied = [Column(table.vary, table.vary, lambda line: line.varied, words=True)] if table.vary else []
     dtype = [Column("dtype", "dtype", lambda line: line.dtype, 1)] if table.mixed_dtype else []
+    # Where the trained share stands already, time says more than the number of parameters.
+    counted, timed = (3, 2) if table.protocol == "transfer" else (2, 3)
     return [
         Column("method", "method", lambda line: line.label, words=True),
         *varied,
-        Column("seeds", "seeds", lambda line: str(len(line.seeds))),
+        Column("seeds", "seeds", lambda line: ABSENT if line.published else str(len(line.seeds))),
         *SCORES[table.protocol](table),
         Column(
-            "trained\nparams", "trainable parameters without the head", lambda line: si(line.trainable), 2
+            "trained\nparams",
+            "trainable parameters without the head",
+            lambda line: si(line.trainable),
+            counted,
         ),
         Column("head\nparams", "parameters of the head", lambda line: si(line.head), 4),
         Column("bits/\ntask", "stored bits per task", lambda line: si(line.stored_bits_per_task), 2),
         Column("exem-\nplars", "exemplars", lambda line: whole(line.exemplars), 3),
         Column("image\npasses", "image passes of the training", lambda line: si(line.passes), 3),
-        Column("train\ntime", "training time", lambda line: duration(line.train_s), 3),
+        Column("train\ntime", "training time", lambda line: duration(line.train_s), timed),
         *dtype,
     ]
 
@@ -73,7 +82,16 @@ def _few_shot(table: Table) -> list[Column]:
 
 
 def _transfer(table: Table) -> list[Column]:
-    return [_metric("accuracy\nmean %", "accuracy_mean", 0)]
+    """Both means, each group's, each task, and which part of the backbone's size trains."""
+    means = [_metric("accuracy\nmean %", "accuracy_mean", 0)]
+    if table.groups:
+        means.append(_metric("group\nmean %", "accuracy_group_mean", 0))
+    return [
+        *means,
+        *(_part(name, f"accuracy_group/{name}", f"group {name} %", 1) for name in table.groups),
+        *(_part(name, f"accuracy/{name}", f"task {name} %", 5) for name in table.parts),
+        Column("trained\nshare %", "trainable share of the backbone's parameters %", share, 1),
+    ]
 
 
 SCORES: dict[str, Callable[[Table], list[Column]]] = {
@@ -85,7 +103,7 @@ SCORES: dict[str, Callable[[Table], list[Column]]] = {
 
 def marks(line: Line) -> str:
     """What is to be said of a line beside its method: `LEGEND`."""
-    return FRESH * line.fresh + STALE * line.stale
+    return FRESH * line.fresh + STALE * line.stale + PUBLISHED * bool(line.published)
 
 
 def percent(line: Line, metric: str) -> str:
@@ -95,6 +113,8 @@ def percent(line: Line, metric: str) -> str:
         return ABSENT
     if spread.mean == 0 and not spread.std:
         return "0"
+    if line.published:  # with the digits that it was printed with
+        return f"{100 * spread.mean:.1f}"
     mean = f"{100 * spread.mean:.2f}"
     return mean if spread.std is None else f"{mean}±{100 * spread.std:.2f}"
 
@@ -111,6 +131,12 @@ def rank(line: Line) -> str:
     """The average rank over the parts."""
     found = line.metrics.get("rank_mean")
     return ABSENT if found is None else f"{found.mean:.2f}"
+
+
+def share(line: Line) -> str:
+    """The trained share in percent."""
+    found = line.trained_share
+    return ABSENT if found is None else "0" if found == 0 else f"{100 * found:.2f}"
 
 
 def heading(name: str) -> str:
@@ -147,6 +173,10 @@ def duration(seconds: float | None) -> str:
             break
     small = amount < 9.95 and unit != "ms"
     return f"{amount:.1f} {unit}" if small else f"{amount:.0f} {unit}"
+
+
+def _part(name: str, metric: str, full: str, rank: int) -> Column:
+    return Column(heading(name), full, partial(percent, metric=metric), rank)
 
 
 def _metric(short: str, metric: str, rank: int) -> Column:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from carryover.columns import STALE, columns, marks
+from carryover.columns import LEGEND, PUBLISHED, STALE, columns, marks
 from carryover.table import Line, Table
 
 
@@ -26,9 +26,14 @@ def markdown(table: Table) -> str:
         cells = [_escaped(column.text(line)) for column in shown]
         cells[0] += f" {STALE}" if line.stale else ""
         rows.append(_row(f"**{cell}**" if line.fresh and cell else cell for cell in cells))
+    for line in table.published:
+        cells = [_escaped(column.text(line)) for column in shown]
+        rows.append(_row([f"*{cells[0]}* {PUBLISHED}", *cells[1:]]))
     notes = ["bold: this run"] if any(line.fresh for line in table.lines) else []
     if any(STALE in marks(line) for line in table.lines):
         notes.append(f"{STALE} made by other code than the present")
+    if table.published:
+        notes.append(f"{PUBLISHED} {LEGEND[PUBLISHED]}")
     notes += [_escaped(note) for note in table.notes]
     contract = [f"{name}: {_escaped(rule)}" for name, rule in table.contract.items()]
     lists = ["", *(f"- {note}" for note in notes), "", "Contract:", "", *(f"- {part}" for part in contract)]
@@ -36,11 +41,11 @@ def markdown(table: Table) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """The lines of all tables under one heading."""
+    """The lines of all tables under one heading; published ones name their source and have no contract."""
     rows = [
-        {"table": table.title, "contract": table.contract.hash, **_flat(line)}
+        {"table": table.title, "contract": "" if line.published else table.contract.hash, **_flat(line)}
         for table in tables
-        for line in table.lines
+        for line in (*table.lines, *table.published)
     ]
     file = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
@@ -51,7 +56,7 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 
 def as_json(tables: Sequence[Table]) -> str:
-    """A list of tables with contract, lines and notes; metrics as fractions."""
+    """A list of tables with contract, lines, published lines and notes; metrics as fractions."""
     shown = [
         {
             "title": table.title,
@@ -59,6 +64,7 @@ def as_json(tables: Sequence[Table]) -> str:
             "contract_hash": table.contract.hash,
             "vary": table.vary,
             "lines": table.lines,
+            "published": table.published,
             "notes": table.notes,
         }
         for table in tables
@@ -75,8 +81,8 @@ def _flat(line: Line) -> dict[str, object]:
     }
     for name, spread in line.metrics.items():
         row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
-    costs = ("trainable", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
-    row |= {name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "fill")}
+    costs = ("trainable", "parameters", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
+    row |= {name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "fill", "published")}
     return row
 
 

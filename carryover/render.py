@@ -12,6 +12,7 @@ from itertools import pairwise
 from benchmarks.errors import unknown
 from carryover.contract import check_vary, differences
 from carryover.export import as_csv, as_json, markdown
+from carryover.published import published_for
 from carryover.record import Cell, Record
 from carryover.results import Results, failures
 from carryover.table import Table, by_contract, closing_tables, table
@@ -49,6 +50,7 @@ def report_text(
     stream: str | None = None,
     vary: str | None = None,
     form: str = "terminal",
+    published: bool = False,
     stale: Callable[[Record], bool] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
@@ -56,8 +58,8 @@ def report_text(
     """Every record that counts: a table for each contract, those of one stream after another.
 
     stream: only this one, by its full name or by its name without parameters; vary: the one part of
-    the contract that may differ within a table. RequestError for a stream without records, an
-    unknown part or an unknown format.
+    the contract that may differ within a table; published: what others published stands below the
+    lines of its stream. RequestError for a stream without records, an unknown part or an unknown format.
     """
     check_vary((vary,) if vary else ())
     if form not in FORMATS:
@@ -73,6 +75,8 @@ def report_text(
         command = (lambda method, cell=cell: fill(method, cell)) if fill else None
         tables.append(table(group, vary=vary, stale=stale, reference_methods=reference_methods, fill=command))
     tables = _told_apart(sorted(tables, key=lambda made: made.title))
+    if published:
+        tables = [_with_published(made) for made in tables]
     return _rendered(tables, failures(records), form) or f"no records yet in {results.root}"
 
 
@@ -85,6 +89,11 @@ def _told_apart(tables: Sequence[Table]) -> list[Table]:
             made = replace(made, notes=(f"under another contract than the table above: {parts}", *made.notes))
         told.append(made)
     return told
+
+
+def _with_published(made: Table) -> Table:
+    found = published_for(made)
+    return replace(made, published=found.lines, notes=(*made.notes, *found.notes))
 
 
 def _rendered(tables: Sequence[Table], failed: Sequence[Record], form: str) -> str:

@@ -32,13 +32,15 @@ def status(root: Path | None) -> int:
     return OK
 
 
-def report(root: Path | None, stream: str | None, vary: str | None, form: str) -> int:
-    """Tables of all records, one for each contract."""
+def report(
+    root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
+) -> int:
+    """Tables of all records, one for each contract; published: beside what others published."""
     from carryover.cell import is_stale
     from carryover.render import report_text
 
     results = Results.default(root)
-    print(report_text(results, stream=stream, vary=vary, form=form, stale=is_stale))
+    print(report_text(results, stream=stream, vary=vary, form=form, published=published, stale=is_stale))
     set_aside(results.all()[1])
     return OK
 

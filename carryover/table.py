@@ -22,6 +22,8 @@ from carryover.record import Cell, Option, Record, show_option
 from carryover.results import current, recency
 from carryover.statistics import Spread
 
+SEPARATOR = " · "  # between the parts of a title
+
 # Parts that may vary without changing which images are tested.
 _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"})
 
@@ -30,8 +32,9 @@ _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"}
 class Line:
     """One method. Costs are means over seeds, None where no record knows them.
 
-    varied: its value of the table's varied part; fresh: of the present run; stale: made by other
-    code than the present; fill: the command that makes this line, which has no record yet.
+    varied: its value of the table's varied part; parameters: of the backbone; fresh: of the present run;
+    stale: made by other code than the present; fill: the command that makes this line, which has no record
+    yet; published: who published it, "" where it is ours.
     """
 
     method: str
@@ -40,6 +43,7 @@ class Line:
     seeds: tuple[int, ...] = ()
     metrics: Mapping[str, Spread] = field(default_factory=dict)
     trainable: float | None = None
+    parameters: float | None = None
     head: float | None = None
     stored_bits_per_task: float | None = None
     exemplars: float | None = None
@@ -49,6 +53,12 @@ class Line:
     fresh: bool = False
     stale: bool = False
     fill: str = ""
+    published: str = ""
+
+    @property
+    def trained_share(self) -> float | None:
+        """Trainable parameters without the head over those of the backbone."""
+        return self.trainable / self.parameters if self.trainable is not None and self.parameters else None
 
     @property
     def label(self) -> str:
@@ -62,7 +72,8 @@ class Line:
 class Table:
     """Lines with the best first, missing ones at the end; contract: what they share.
 
-    parts: the names of the tasks (few-shot: sources) that have columns of their own.
+    parts: the names of the tasks (few-shot: sources) that have columns of their own; groups: those that
+    tasks are in; published: what others measured under other conditions, shown apart from the lines.
     """
 
     title: str
@@ -72,6 +83,8 @@ class Table:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    published: tuple[Line, ...] = ()
 
     @property
     def protocol(self) -> str:
@@ -122,7 +135,8 @@ def table(
             lines.append(Line(method, fill=command))
     notes += _seed_notes(lines) + list(dict.fromkeys(note for record in kept for note in record.notes))
     title, stream = _title(records[0], shared, vary), records[0].cell.stream
-    return Table(title, stream, shared, vary, tuple(lines), tuple(notes), parts)
+    between = tuple(dict.fromkeys(records[0].groups))
+    return Table(title, stream, shared, vary, tuple(lines), tuple(notes), parts, between)
 
 
 def closing_tables(
@@ -176,6 +190,7 @@ def _line(
         seeds=tuple(record.cell.seed for record in records),
         metrics={name: spread for name, spread in spreads.items() if spread is not None},
         trainable=_mean(cost.trainable for cost in costs),
+        parameters=_mean(cost.parameters for cost in costs),
         head=_mean(cost.head for cost in costs),
         stored_bits_per_task=_mean(cost.stored_bits_per_task for cost in costs),
         exemplars=_mean(cost.exemplars for cost in costs),
@@ -241,10 +256,16 @@ def _title(record: Record, shared: Contract, vary: str | None) -> str:
         record.cell.stream,
         shared.get("scenario", "").partition(":")[0],
         record.cell.backbone if vary != "backbone" else "",
-        f"selection {shared['selection']}" if "selection" in shared else "",
+        f"selection {_selection(shared['selection'])}" if "selection" in shared else "",
         f"contract {shared.hash[:8]}",
     ]
-    return " · ".join(part for part in parts if part)
+    return SEPARATOR.join(part for part in parts if part)
+
+
+def _selection(rule: str) -> str:
+    """The rule without its explanation, and that options were typed beside it."""
+    rule, _, others = rule.partition("; ")
+    return "; ".join(filter(None, [rule.partition(":")[0], others]))
 
 
 def _swapped(fill: Callable[[str, Cell], str], cell: Cell, method: str) -> str:

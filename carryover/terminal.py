@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from carryover.columns import LEGEND, Column, columns, marks
+from carryover.columns import LEGEND, PUBLISHED, Column, columns, marks
 from carryover.record import Record
-from carryover.table import Line, Table
+from carryover.table import SEPARATOR, Line, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +20,8 @@ GAP = 2
 
 def drawn(table: Table, width: int, color: bool = False) -> str:
     """The table in `width` columns. What does not fit is named below; this run's lines are bold in color."""
-    lines = [line for line in table.lines if not line.fill]
+    ours = [line for line in table.lines if not line.fill]
+    lines = [*ours, *table.published]
     chosen, left_out = _fitting(columns(table), lines, width)
     missing = [_missing(line, chosen[0][1], width) for line in table.lines if line.fill]
     notes = [f"{mark} {said}" for mark, said in LEGEND.items() if any(mark in marks(line) for line in lines)]
@@ -28,17 +29,36 @@ def drawn(table: Table, width: int, color: bool = False) -> str:
     if left_out:
         notes.append(f"left out at this width: {', '.join(column.full for column in left_out)}")
     below = ["", *(_wrapped(note, width) for note in notes)] if notes else []
-    return "\n".join([_title(table.title, width, color), _body(chosen, lines, color), *missing, *below])
+    body = _body(chosen, ours, table.published, color)
+    return "\n".join([_title(table.title, width, color), body, *missing, *below])
 
 
 def _title(title: str, width: int, color: bool) -> str:
     from rich.text import Text
 
-    return _on_console(Text(title, style="bold"), width, color)
+    rows = [""]
+    for part in title.split(SEPARATOR):  # a part stays whole where it fits
+        joined = f"{rows[-1]}{SEPARATOR}{part}" if rows[-1] else part
+        rows[-1:] = [joined] if len(joined) <= width or not rows[-1] else [rows[-1], part]
+    return _on_console(Text("\n".join(rows), style="bold"), width, color)
 
 
-def _body(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], color: bool) -> str:
-    """Headings, a rule and the lines; never narrower than its columns, so that no number is cut short."""
+def _body(
+    chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], published: Sequence[Line], color: bool
+) -> str:
+    """Headings, a rule, the lines, and below another rule what is published."""
+    height = 1 + max(column.short.count("\n") for column, _ in chosen)
+    width = sum(size for _, size in chosen) + GAP * (len(chosen) - 1)
+    rows = _rows(chosen, lines, width, color)
+    parts = [*rows[:height], "─" * width, *rows[height:]]
+    if published:
+        apart = f"{PUBLISHED} published "
+        parts += [apart + "┄" * (width - len(apart)), *_rows(chosen, published, width, color)[height:]]
+    return "\n".join(parts)
+
+
+def _rows(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], width: int, color: bool) -> list[str]:
+    """Headings and lines; never narrower than its columns, so that no number is cut short."""
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -50,11 +70,9 @@ def _body(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], color: bo
             Text(heading), justify="left" if column.words else "right", width=size, no_wrap=not column.words
         )
     for line in lines:
-        style = "bold" if line.fresh else "dim" if line.stale else ""
+        style = "bold" if line.fresh else "dim" if line.stale or line.published else ""
         grid.add_row(*(Text(_text(column, line)) for column, _ in chosen), style=style)
-    width = sum(size for _, size in chosen) + GAP * (len(chosen) - 1)
-    drawn_lines = _on_console(grid, width, color).split("\n")
-    return "\n".join([*drawn_lines[:height], "─" * width, *drawn_lines[height:]])
+    return _on_console(grid, width, color).split("\n")
 
 
 def drawn_failures(records: Sequence[Record], width: int, color: bool = False) -> str:
