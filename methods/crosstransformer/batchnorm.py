@@ -40,12 +40,12 @@ def episode_passes(net: nn.Module) -> Iterator[EpisodePasses]:
     passes = EpisodePasses()
     layers = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.training]
     for layer in layers:
-        layer.forward = _forward(layer, passes)  # type: ignore[method-assign]
+        layer.__dict__["forward"] = _forward(layer, passes)
     try:
         yield passes
     finally:
         for layer in layers:
-            del layer.forward
+            del layer.__dict__["forward"]
 
 
 def _forward(layer: _BatchNorm, passes: EpisodePasses) -> Callable[[Tensor], Tensor]:

@@ -185,7 +185,7 @@ class _Run:
             self._best = [saved[f"best.{n}"].to(t.device) for n, t in enumerate(self._changing)]
         for key, value in saved.items():
             if key.startswith("adam."):
-                _, number, name = key.split(".")
-                parameter = self._parameters[int(number)]
+                _, position, name = key.split(".")
+                parameter = self._parameters[int(position)]
                 place = "cpu" if name == "step" else parameter.device  # where Adam keeps its counter
                 self._optimizer.state[parameter][name] = value.clone().to(place)

@@ -27,7 +27,8 @@ class NetworkEpisodes:
         changing = backbone.changing().values()
         self.parameters = [tensor for tensor in changing if isinstance(tensor, nn.Parameter)]
         self.buffers = [tensor for tensor in changing if not isinstance(tensor, nn.Parameter)]
-        self.kernels = [m.weight for m in backbone.net.modules() if isinstance(m, _ConvNd)]
+        convolutions = (module for module in backbone.net.modules() if isinstance(module, _ConvNd))
+        self.kernels = [dict(one.named_parameters(recurse=False))["weight"] for one in convolutions]
 
     def training(self, number: int) -> EpisodeMaps:
         backbone, device = self._backbone, self._backbone.device
