@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import resource
 import statistics
 import subprocess
 import sys
@@ -89,9 +88,15 @@ def _one(side: int, form: Form, device: str, threads: int) -> float:
             before = torch.cuda.memory_allocated()
             head(support, labels, query, CLASSES, form)
             return (torch.cuda.max_memory_allocated() - before) / 2**20
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _high_water()
         head(support, labels, query, CLASSES, form)
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+        return _high_water() - before
+
+
+def _high_water() -> float:
+    """MiB at this process's peak, from Linux; `ru_maxrss` of a child starts at its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
 
 
 if __name__ == "__main__":
