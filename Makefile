@@ -22,7 +22,7 @@ CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench plan report status ls pretrain test test-slow lint format perf lock clean
+.PHONY: help check bench plan report status ls pretrain test test-slow lint format perf lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -46,6 +46,9 @@ status: $(READY) ## What is recorded, failed or interrupted
 
 ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
+
+check: $(READY) ## Try every promise of METHOD on tiny streams and backbones
+	@$(BIN)/carryover check '$(METHOD)' $(TYPED)
 
 pretrain: $(READY) ## Make BACKBONE from the images of SOURCE (OBJECTIVE=supervised, mae or simclr)
 	@$(BIN)/carryover pretrain '$(BACKBONE)' --source '$(SOURCE)' --objective '$(OBJECTIVE)' $(TYPED)

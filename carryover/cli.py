@@ -171,6 +171,23 @@ def pretrain(**asked: Any) -> int:
 
 
 @_carryover.command()
+@click.argument("name")
+@click.option(
+    "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def check(name: str, options: tuple[str, ...], as_json: bool) -> int:
+    """Try every promise of a plugin.
+
+    A method is put through tiny streams of every protocol on tiny backbones; exit code 1 if a promise is
+    broken. Streams and backbones have promises too.
+    """
+    from carryover.check import command
+
+    return command.run(name, options, as_json)
+
+
+@_carryover.command()
 @click.option("--clear", is_flag=True, help="Remove everything.")
 @click.option("--limit", type=float, metavar="GIB", help="Remove the least recently used beyond this size.")
 def cache(clear: bool, limit: float | None) -> int:

@@ -1,0 +1,158 @@
+"""Promises about a method's Config, and what of it makes a check impossible."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from backbones.training import TrainingError
+from benchmarks.errors import RequestError
+from benchmarks.naming import typed
+from carryover.cell import check_config, config_dict
+from carryover.check.running import told
+from carryover.check.subject import Subject
+from carryover.check.verdict import BrokenError, expect
+from methods.base import Method
+
+PLAIN = (bool, int, float, str)
+# Short training for whoever has these options; meta-training and pre-tuning are shortened even where the
+# other defaults are tried as they are.
+PREPARING = {"updates": 2, "pretune_epochs": 1}
+QUICK = {"epochs": 2, "batch_size": 16, "min_steps": 0, "steps": 5, **PREPARING}
+
+
+def quick(cls: type[Method], options: dict[str, str], short: dict[str, int] | None = None) -> Any:
+    """Its Config with `options`, and a short training where it has such options."""
+    short = QUICK if short is None else short
+    known = {field.name for field in dataclasses.fields(cls.Config)}
+    values = {name: value for name, value in short.items() if name in known}
+    config = typed(cls.name, "option", cls.Config, {**values, **options})
+    check_config(cls.name, config)
+    return config
+
+
+def check_class(name: str, cls: type[Method]) -> None:
+    """RequestError, with file, line and way out, for a class whose Config cannot be asked for anything."""
+    config = cls.Config
+    if config is Method.Config:
+        raise RequestError(
+            f"{where(cls)}: {cls.__name__} declares no Config; add a frozen dataclass `class Config"
+            "(Method.Config)` with a default for every option (with a docstring alone if there are none)"
+        )
+    if not (isinstance(config, type) and issubclass(config, Method.Config)):
+        raise RequestError(
+            f"{where(cls)}: the Config of {name} is no subclass of Method.Config; write "
+            "`class Config(Method.Config)`"
+        )
+    fields = {field.name for field in dataclasses.fields(config)}
+    for layer in config.__mro__:
+        own = [
+            n for n, hint in layer.__dict__.get("__annotations__", {}).items() if "ClassVar" not in str(hint)
+        ]
+        for option in own:
+            if option not in fields:
+                raise RequestError(
+                    f"{where(layer, option)}: the Config of {name} is no dataclass, so that {option} is no "
+                    "option; put @dataclass(frozen=True) above it"
+                )
+    try:
+        hints = get_type_hints(config)
+    except Exception as error:  # a name in an annotation may be anything
+        raise RequestError(
+            f"{where(config)}: the types of the Config of {name} cannot be read: {error}"
+        ) from None
+    for field in dataclasses.fields(config):
+        place = f"{where(config, field.name)}: the option {field.name} of {name}"
+        if not _typeable(hints[field.name]):
+            said = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
+            raise RequestError(
+                f"{place} is of type {said}, which cannot be typed on a command line; take bool, int, float, "
+                "str, a Literal, a list of these, or one of them or None"
+            )
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise RequestError(f"{place} has no default; give it one that runs")
+
+
+def documented(subject: Subject) -> None:
+    """Config is frozen, its options are documented, its defaults and search space are values of their types."""
+    cls = subject.cls
+    config = cls.Config
+    frozen = bool(getattr(config, "__dataclass_params__").frozen)  # noqa: B009
+    expect(
+        frozen,
+        "a frozen dataclass: @dataclass(frozen=True)",
+        f"a Config that can be changed, {where(config)}",
+    )
+    said = " ".join(filter(None, map(_doc, config.__mro__)))
+    for field in dataclasses.fields(config):
+        told_of = re.search(rf"\b{re.escape(field.name)}\b", said)
+        expect(bool(told_of), f"the option {field.name} in Config's docstring", "nothing of it")
+    defaults = config()
+    again = msgspec.json.decode(msgspec.json.encode(config_dict(defaults)))
+    for name, value in config_dict(defaults).items():
+        _fits(cls, name, again[name], f"the default {name}={value!r}")
+    for name, values in config.search.items():
+        known = name in config_dict(defaults)
+        expect(known, f"a search space of options: {', '.join(config_dict(defaults))}", f"{name!r} in it")
+        for value in values:
+            _fits(cls, name, value, f"{name}={value!r} in the search space")
+
+
+def defaults_run(subject: Subject) -> None:
+    """The defaults run: a task is learnt and predicted with them."""
+    config = quick(subject.cls, {}, PREPARING)
+    if subject.cls.supports(config, subject.stream.info, subject.backbone.info) is not None:
+        config = subject.config  # typed options made it possible here
+    task = subject.lesson.tasks[0]
+    try:
+        method = subject.prepared(config=config)
+        method.learn(task)
+        method.predict(subject.lesson.exam.inputs(task.id), subject.lesson.known(task.id))
+    except RequestError:
+        raise
+    except (TrainingError, Exception) as error:
+        raise BrokenError("a task learnt with the defaults of Config", told(error)) from error
+
+
+def where(thing: type, option: str = "") -> str:
+    """FILE:LINE of a class, or of an option in it."""
+    try:
+        file, (lines, first) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
+    except (OSError, TypeError):  # typed into an interpreter
+        return f"{thing.__module__}.{thing.__qualname__}"
+    for number, line in enumerate(lines):
+        if option and re.match(rf"\s*{re.escape(option)}\s*:.*(=|$)", line) and '"""' not in line:
+            found = re.match(rf"\s*{re.escape(option)}\s*:\s*[\w\"'\[\]|., ]+(=.*)?$", line)
+            if found:
+                first += number
+                break
+    return f"{file}:{first}"
+
+
+def _fits(cls: type[Method], name: str, value: object, what: str) -> None:
+    try:
+        typed(cls.name, "option", cls.Config, {name: value})
+    except RequestError as error:
+        raise BrokenError(f"{what} to be of the option's type", str(error)) from None
+
+
+def _doc(layer: type) -> str:
+    """Its own docstring; a dataclass without one has its signature there."""
+    said = layer.__dict__.get("__doc__") or ""
+    return "" if said.startswith(f"{layer.__name__}(") else said
+
+
+def _typeable(hint: object) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return all(isinstance(part, (*PLAIN, type(None))) for part in parts)
+    if origin in (Union, types.UnionType):
+        return all(part is type(None) or _typeable(part) for part in parts)
+    if origin in (list, tuple):
+        return all(part is Ellipsis or _typeable(part) for part in parts)
+    return hint in PLAIN

@@ -1,0 +1,114 @@
+"""Promises about predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carryover.check.subject import Subject
+from carryover.check.verdict import BrokenError, expect, not_applicable
+from carryover.protocols.continual import state_digest
+
+TOLERANCE = 1e-5  # other batches are other sums
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def columns(subject: Subject) -> None:
+    """Logits are float32 on the CPU, a row for each image, a column for each class in the order learnt."""
+    lesson = subject.lesson
+    for step, of_step in enumerate(subject.learnt.logits, start=1):
+        for task, logits in of_step.items():
+            where = f"for the images of task {task} after {step} learnt"
+            shape = (len(lesson.exam.inputs(task)), len(lesson.columns(task, step)))
+            expect(isinstance(logits, Tensor), "a tensor", f"{type(logits).__name__} {where}")
+            expect(tuple(logits.shape) == shape, f"logits {shape}", f"{tuple(logits.shape)} {where}")
+            expect(logits.dtype == torch.float32, "float32", f"{logits.dtype} {where}")
+            expect(logits.device.type == "cpu", "logits on the CPU", f"{logits.device} {where}")
+            expect(not logits.requires_grad, "logits without gradient", f"requires_grad {where}")
+            expect(not bool(torch.isnan(logits).any()), "numbers", f"NaN {where}")
+    if lesson.info.scenario == "class":
+        wanted, said = lesson.columns(0, len(lesson.tasks)), tuple(subject.learnt.method.columns())
+        expect(said == wanted, f"columns() {wanted}, in the order learnt", f"{said}")
+
+
+def nothing_changes(subject: Subject) -> None:
+    """`predict` changes nothing that `state` holds, and says the same a second time."""
+    method = subject.learnt.method
+    before = state_digest(method.state())
+    first = subject.logits(method)
+    again = subject.logits(method)
+    after = state_digest(method.state())
+    expect(after == before, "the state of before predicting", "another one after it")
+    for task, logits in first.items():
+        same = torch.equal(logits, again[task])
+        expect(same, "the same bits when asked again", f"other logits for the images of task {task}")
+
+
+def image_alone(subject: Subject) -> None:
+    """A prediction depends on its image alone: not on order, neighbours or the size of a batch."""
+    lesson, state = subject.lesson, subject.learnt.state(-1)
+    method, small = subject.restored(state), subject.restored(state, eval_batch=3)
+    for task, logits in subject.logits(method).items():
+        inputs, known = lesson.exam.inputs(task), lesson.known(task)
+        order = np.random.default_rng(task).permutation(len(inputs))
+        alone = method.predict(inputs.select(order[:1]), known)
+        shuffled = method.predict(inputs.select(order), known)
+        expected = "the same logits (to rounding) whatever else is asked"
+        for what, found, wanted in (
+            ("the image is alone", alone, logits[order[:1]]),
+            ("the images come in another order", shuffled, logits[order]),
+            ("images come three at a time", small.predict(inputs, known), logits),
+        ):
+            if not close(found, wanted):
+                raise BrokenError(
+                    expected, f"task {task}: others, {_difference(found, wanted)}, where {what}"
+                )
+
+
+def unknown_task(subject: Subject) -> None:
+    """To predict for a task that was never learnt is an error, and leaves the others as they were."""
+    lesson = subject.lesson
+    if lesson.info.scenario != "task":
+        not_applicable("the task of an image is never told here")
+    task = lesson.tasks[0]
+    method = subject.prepared()
+    method.learn(task)
+    before = method.predict(lesson.exam.inputs(task.id), task.id)
+    for unknown in (1, 99):
+        try:
+            found = method.predict(lesson.exam.inputs(task.id), unknown)
+        except Exception:  # whatever it is, the cell fails and says so
+            continue
+        seen = f"logits of shape {tuple(found.shape)} for task {unknown}"
+        raise BrokenError("an error, since only task 0 was learnt", seen)
+    after = method.predict(lesson.exam.inputs(task.id), task.id)
+    expect(torch.equal(before, after), "task 0 predicted as before the error", "other logits")
+
+
+def in_batches(subject: Subject) -> None:
+    """`score_episodes` predicts as a fresh instance for each episode."""
+    stream = subject.stream
+    if stream.info.protocol != "few_shot":
+        not_applicable("episodes come in few-shot streams only")
+    method, lesson = subject.prepared(info=stream.info), subject.lesson
+    task = lesson.tasks[0]
+    before = state_digest(method.state())
+    found = method.score_episodes([(task, lesson.exam.inputs(0)), (task, lesson.exam.inputs(0))])
+    if found is None:
+        not_applicable("it does not score episodes in batches")
+    expect(len(found) == 2, "logits for each of 2 episodes", f"{len(found)}")
+    wanted = subject.learnt.logits[0][0]
+    for logits in found:
+        what = "the logits of an instance made for the episode"
+        expect(close(logits, wanted), what, f"others, {_difference(logits, wanted)}")
+    expect(state_digest(method.state()) == before, "nothing of an episode left in the state", "another state")
+
+
+def _difference(found: Tensor, wanted: Tensor) -> str:
+    if found.shape != wanted.shape:
+        return f"of shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+    return f"by up to {float((found - wanted).abs().max()):.2g}"

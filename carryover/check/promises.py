@@ -1,0 +1,60 @@
+"""The promises of a method, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carryover.check import answers, edges, network, options, predicting, running, storing
+from carryover.check.subject import Subject
+
+
+@dataclass(frozen=True)
+class Promise:
+    """
+    check(subject): BrokenError or NotApplicableError where it is not kept or cannot be; its docstring's
+        first line says what is promised
+    after: promises without which nothing can be said of this one; where one of them is broken it is not
+        tried, so that a fault is told once
+    everywhere: tried on every tiny backbone and stream, and not on some of each; once: on a single one
+    """
+
+    name: str
+    check: Callable[[Subject], None]
+    after: tuple[str, ...] = ("supports",)
+    everywhere: bool = False
+    once: bool = False
+
+    @property
+    def says(self) -> str:
+        return (self.check.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+PROMISES = (
+    Promise("config", options.documented, (), once=True),
+    Promise("supports", running.supported, (), everywhere=True),
+    Promise("columns", predicting.columns, everywhere=True),
+    Promise("defaults", options.defaults_run, ("config", "supports"), once=True),
+    Promise("step 0", network.starts_plain, everywhere=True),
+    Promise("frozen", network.frozen_stays, everywhere=True),
+    Promise("predict", predicting.nothing_changes, everywhere=True),
+    Promise("state", storing.held_by_safetensors, everywhere=True),
+    Promise("restore", storing.restored, ("supports", "state", "predict")),
+    Promise("tensor order", storing.in_any_order, ("restore",)),
+    Promise("image alone", predicting.image_alone, ("restore",)),
+    Promise("state_for", storing.state_for_tells, ("supports", "predict"), everywhere=True),
+    Promise("cell", running.a_cell, ("supports", "columns", "predict", "state")),
+    Promise("again", running.again, ("cell", "state_for")),
+    Promise("generators", running.own_generators, ("again",)),
+    Promise("goes on", storing.goes_on, ("restore", "again", "generators")),
+    Promise("forgetting", storing.forgets_nothing, ("supports", "predict", "state_for"), everywhere=True),
+    Promise("footprint", storing.footprint, ("supports", "state"), everywhere=True),
+    Promise("trainable", storing.trainable, everywhere=True),
+    Promise("passes", storing.passes, everywhere=True),
+    Promise("answers", answers.no_reach),
+    Promise("NaN", edges.loss_not_a_number),
+    Promise("one class", edges.one_class),
+    Promise("one image", edges.one_image),
+    Promise("unknown task", predicting.unknown_task),
+    Promise("episodes", predicting.in_batches, ("supports", "predict")),
+)

@@ -1,0 +1,109 @@
+"""Promises about running: what is supported runs, a second time with the same result, drawn as it should be."""
+
+from __future__ import annotations
+
+import math
+import random
+import traceback
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchmarks.errors import RequestError
+from benchmarks.images import Indices
+from carryover.check.subject import Subject, around, batches_by_workers, scatter
+from carryover.check.verdict import BrokenError, expect, not_applicable
+from carryover.protocols.work import pick
+
+
+def supported(subject: Subject) -> None:
+    """`supports` tells the truth: a sentence where it refuses; elsewhere it learns and predicts."""
+    refusal = subject.refusal
+    if refusal is not None:
+        expect(isinstance(refusal, str), "None or a sentence", f"{type(refusal).__name__} {refusal!r}")
+        sentence = " " in refusal.strip() and "\n" not in refusal
+        expect(sentence, "a refusal that is a sentence", f"{refusal!r}")
+        not_applicable(f"refused: {refusal}")
+    try:
+        learnt = subject.learnt
+    except RequestError as error:
+        not_applicable(f"refused: {error}")
+    except Exception as error:
+        raise BrokenError("learning and predicting, since it is not refused", told(error)) from error
+    ids = [task.id for task in subject.lesson.tasks]
+    expect(learnt.method.learnt == ids, f"learnt = {ids}", f"learnt = {learnt.method.learnt}")
+
+
+def a_cell(subject: Subject) -> None:
+    """A cell is led through its protocol to rows and metrics."""
+    result, _ = subject.cell()
+    accuracies = [row.correct / row.n for row in result.rows if row.correct is not None]
+    expect(bool(accuracies), "scored rows", "none")
+    expect(all(map(math.isfinite, result.metrics.values())), "finite metrics", f"{dict(result.metrics)}")
+    for observed in result.done.observations:
+        for name, value in observed.items():
+            seen = f"{name}={value!r}"
+            expect(isinstance(value, int | float), "observations that are numbers by name", seen)
+
+
+def again(subject: Subject) -> None:
+    """The same cell again gives the same rows, with other workers and without reuse."""
+    with batches_by_workers():
+        second, states = subject.cell(workers=3, reuse=False)
+    if subject.stream.info.protocol != "continual":
+        first, _ = subject.cell()
+        expect(second.rows == first.rows, "the rows of the first run", "others in the second")
+        _same_predictions(first.predicted, second.predicted)
+        return
+    learnt, lesson = subject.learnt, subject.lesson
+    predicted = {}
+    for step, of_step in enumerate(learnt.logits, start=1):
+        for task, logits in of_step.items():
+            classes = lesson.columns(task, step)
+            predicted[f"{step}/{task}"] = pick(logits, classes, len(logits), f"task {task}")
+    known = {place: classes for place, classes in second.predicted.items() if place in predicted}
+    _same_predictions(predicted, known)
+    for step, state in enumerate(states):
+        same = state == learnt.state(step)
+        expect(same, "the state of the first run, bit by bit", f"another after task {step} in the second")
+
+
+def own_generators(subject: Subject) -> None:
+    """Only generators that are given are drawn from, so that nothing depends on what was drawn before."""
+    method = subject.prepared()
+    count = 0
+    drawn: list[str] = []
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002
+
+    def before() -> None:
+        nonlocal count, kept
+        count += 1
+        scatter(1000 + count)
+        kept = random.getstate(), np.random.get_state()  # noqa: NPY002
+
+    def after() -> None:
+        if random.getstate() != kept[0]:
+            drawn.append("random")
+        if not all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), kept[1], strict=True)):  # noqa: NPY002
+            drawn.append("numpy.random")
+
+    with around(method, ("learn", "predict"), before, after):
+        found = subject.lead(method)
+    expected = "draws from generators seeded by `context.seeds` alone"
+    expect(not drawn, expected, f"draws from the global generator of {', '.join(sorted(set(drawn)))}")
+    for step, state in enumerate(found.states):
+        seen = f"another state after task {step} where torch's global generator was elsewhere before `learn`"
+        expect(state == subject.learnt.states[step], expected, seen)
+
+
+def told(error: BaseException) -> str:
+    """An error in one line, with the line of the plugin (or the last one) that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:300]} ({place.filename}:{place.lineno})"
+
+
+def _same_predictions(first: Mapping[str, Indices], second: Mapping[str, Indices]) -> None:
+    for place, classes in first.items():
+        same = place in second and np.array_equal(classes, second[place])
+        expect(same, "the predictions of the first run", f"others at step/task {place} in the second")

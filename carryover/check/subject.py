@@ -1,0 +1,304 @@
+"""A method with its options on a tiny backbone and a tiny stream, made, led and taken apart by the promises."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from backbones import loading
+from backbones.backbone import Backbone
+from benchmarks.images import Labelled, Pixels
+from benchmarks.progress import Silent
+from benchmarks.seeds import Seeds
+from benchmarks.stream import Exam, Stream, StreamInfo, Task
+from carryover.cell import PROTOCOLS
+from carryover.journal import Progress as Done
+from carryover.journal import serialise
+from carryover.protocols import transfer
+from carryover.protocols.continual import state_digest
+from carryover.protocols.work import Result, Work, hand_over
+from methods.base import Context, Method, ParameterEfficient
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What one learner is led through: all tasks of a continual stream, else one episode or task, as task 0."""
+
+    info: StreamInfo
+    tasks: Sequence[Task]
+    exam: Exam
+
+    def known(self, task: int) -> int | None:
+        """The task id that `predict` is given."""
+        return task if self.info.scenario == "task" else None
+
+    def columns(self, task: int, learnt: int) -> tuple[int, ...]:
+        """Global classes that the columns of the logits stand for, for the images of `task`."""
+        if self.info.scenario == "task":
+            return self.info.classes[task]
+        return tuple(dict.fromkeys(cls for of_task in self.info.classes[:learnt] for cls in of_task))
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A method after all tasks of its lesson, with what was seen after each of them.
+
+    states: as safetensors bytes, or the error why they are none; logits, digests: of every task that
+    could be predicted, and of the state that this depends on; passes: of each `learn`.
+    """
+
+    method: Method
+    states: list[bytes | Exception] = field(default_factory=list)
+    logits: list[dict[int, Tensor]] = field(default_factory=list)
+    digests: list[dict[int, str]] = field(default_factory=list)
+    observations: list[dict[str, float]] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
+
+    def state(self, step: int) -> bytes:
+        """The state after a task; what made it impossible is raised."""
+        found = self.states[step]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """
+    claims: whether it claims to forget nothing; None: as the class says by `per_task`
+    place: in words
+    """
+
+    name: str
+    cls: type[Method]
+    config: Any
+    backbone: Backbone
+    stream: Stream
+    place: str = ""
+    claims: bool | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the class does not support this place."""
+        return self.cls.supports(self.config, self.stream.info, self.backbone.info)
+
+    @property
+    def forgets_nothing(self) -> bool:
+        """What it claims: with the task known, an old task is predicted with what was stored for it."""
+        if self.lesson.info.scenario != "task":
+            return False
+        if self.claims is not None:
+            return self.claims
+        said = getattr(self.config, "per_task", None)
+        if said is None:
+            return bool(getattr(self.cls, "per_task", False)) or issubclass(self.cls, ParameterEfficient)
+        return bool(said)
+
+    @cached_property
+    def lesson(self) -> Lesson:
+        """The stream as one learner sees it."""
+        return lesson_of(self.stream)
+
+    def make(
+        self,
+        *,
+        eval_batch: int = 256,
+        workers: int = 0,
+        backbone: Backbone | None = None,
+        config: Any = None,
+        info: StreamInfo | None = None,
+        tables: dict[str, Pixels] | None = None,
+        part: str = "",
+    ) -> Method:
+        """A fresh, prepared instance on a copy of the backbone (or on `backbone`), all images at hand."""
+        info = info or self.lesson.info
+        if tables is None:
+            tables = {}
+            for task in self.lesson.tasks:
+                hand_over(task, tables)
+        context = Context(
+            info,
+            Seeds(self.stream.info.identity + part, 0, self.name),
+            tables=tables,
+            eval_batch=eval_batch,
+            workers=workers,
+        )
+        torch.manual_seed(context.seeds.own("modules"))
+        return self.cls(config or self.config, backbone or self.backbone.copy(), context)
+
+    def prepared(self, **settings: Any) -> Method:
+        """`make`, after `prepare` on the stream's pool."""
+        method = self.make(**settings)
+        method.prepare(self.stream.pool)
+        return method
+
+    def lead(self, method: Method, lesson: Lesson | None = None) -> Learnt:
+        """Learn every task of the lesson and predict after each, as a protocol does."""
+        lesson = lesson or self.lesson
+        learnt = Learnt(method)
+        for task in lesson.tasks:
+            method.learn(task)
+            learnt.passes.append(method.passes)
+            learnt.observations.append(method.observations())
+            try:
+                learnt.states.append(serialise(method.state()))
+            except Exception as error:  # of the state, which has a promise of its own
+                learnt.states.append(error)
+            learnt.logits.append(self.logits(method, lesson))
+            predicted = learnt.logits[-1]
+            learnt.digests.append({t: state_digest(method.state_for(lesson.known(t))) for t in predicted})
+        return learnt
+
+    def logits(self, method: Method, lesson: Lesson | None = None) -> dict[int, Tensor]:
+        """Logits of the test images of every task that can be predicted now."""
+        lesson = lesson or self.lesson
+        domain = lesson.info.scenario == "domain"
+        tasks = lesson.exam.tasks if domain else [t for t in method.learnt if t in lesson.exam.tasks]
+        return {task: method.predict(lesson.exam.inputs(task), lesson.known(task)) for task in tasks}
+
+    @cached_property
+    def learnt(self) -> Learnt:
+        """`lead`, once for all promises; they leave it as it is."""
+        with ambient(0):
+            return self.lead(self.prepared())
+
+    def restored(self, state: bytes, **settings: Any) -> Method:
+        """A fresh instance that took over `state`."""
+        method = self.prepared(**settings)
+        method.restore(safetensors.torch.load(state))
+        return method
+
+    def cell(self, *, workers: int = 0, reuse: bool = True) -> tuple[Result, list[bytes]]:
+        """What the protocol makes of it, and the state after each task of a continual stream."""
+        tables: dict[str, Pixels] = {}
+
+        def make(info: StreamInfo, *, part: str = "", config: Any = None, journaled: bool = True) -> Method:
+            return self.make(info=info, part=part, config=config, workers=workers, tables=tables)
+
+        tasks, exam = self.stream.open(0)
+        journal = Watch()
+        work = Work(
+            make=make,
+            backbone=self.backbone,
+            info=self.stream.info,
+            tasks=tasks,
+            exam=exam,
+            pool=self.stream.pool,
+            journal=journal,  # type: ignore[arg-type]
+            progress=Silent(),
+            tables=tables,
+            reuse=reuse,
+        )
+        with ambient(0):
+            result = PROTOCOLS[self.stream.info.protocol].lead(work)
+        return result, journal.written
+
+
+class Watch:
+    """A journal that keeps the state after every task, as bytes."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.states = None
+
+    def resume(self) -> tuple[Done, None]:
+        return Done(), None
+
+    def due(self) -> bool:
+        return False
+
+    def commit(self, progress: Done, state: dict[str, Tensor] | None = None) -> None:
+        if state is not None:
+            self.written.append(serialise(state))
+
+
+def lesson_of(stream: Stream) -> Lesson:
+    """All tasks of a continual stream; of others the first, alone."""
+    info, (tasks, exam) = stream.info, stream.open(0)
+    if info.protocol == "continual":
+        return Lesson(info, tasks, exam)
+    first = tasks[0]
+    if info.protocol == "few_shot":
+        task = replace(first, id=0)
+        sizes = (len(first.train), 0, len(exam.inputs(first.id)))
+        info = replace(
+            info, classes=(first.classes,), sizes=(sizes,), task_names=first.class_names, episodes=1
+        )
+    else:
+        task = transfer.alone(first, Labelled.join([first.train, first.val]))
+        info = transfer.only(info, first)
+    return Lesson(info, [task], Exam({0: answered(exam, first)}, {0: first.classes}))
+
+
+def answered(exam: Exam, task: Task) -> Labelled:
+    """The test images of a task with their labels: who checks may know them."""
+    labels = np.array([task.classes.index(cls) for cls in exam._answers[task.id]], dtype=np.int64)
+    return Labelled(exam.inputs(task.id), labels, task.class_names)
+
+
+@contextlib.contextmanager
+def ambient(seed: int) -> Iterator[None]:
+    """All global generators in a known state, and as they were afterwards."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    scatter(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])
+
+
+def scatter(seed: int) -> None:
+    """Put every global generator somewhere else."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def around(
+    method: Method,
+    calls: Sequence[str],
+    before: Callable[[], None],
+    after: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """`before` and `after` every one of these calls of an instance."""
+
+    def wrapped(call: Callable[..., object]) -> Callable[..., object]:
+        def called(*given: object, **named: object) -> object:
+            before()
+            try:
+                return call(*given, **named)
+            finally:
+                after()
+
+        return called
+
+    for name in calls:
+        setattr(method, name, wrapped(getattr(method, name)))
+    try:
+        yield
+    finally:
+        for name in calls:
+            delattr(method, name)
+
+
+@contextlib.contextmanager
+def batches_by_workers() -> Iterator[None]:
+    """Within the block even the smallest batch is gathered by a worker, where there is one."""
+    usual = loading.SMALL_BATCH
+    loading.SMALL_BATCH = 0
+    try:
+        yield
+    finally:
+        loading.SMALL_BATCH = usual
