@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from backbones.architecture import build, preprocessing_of
+from backbones.families import family_of
 from backbones.names import Spec, parse
 from backbones.pretraining.mae import MAE
 from backbones.pretraining.plan import Settings
@@ -37,7 +38,7 @@ def make_objective(
         else:
             teacher, size = _teacher(spec, settings.teacher, classes) if settings.teacher else (None, None)
             objective = Supervised(
-                net, settings.label_smoothing, teacher, settings.distill, settings.temperature, size
+                net, settings.label_smoothing, teacher, settings.distill, settings.temperature, size, settings.taught_from
             )
     if spec.weights not in (None, "random"):
         with torch.device("meta"):
@@ -47,8 +48,8 @@ def make_objective(
     return objective
 
 
-def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int, int]]:
-    """The teacher and the size of its images."""
+def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int, int] | None]:
+    """The teacher and the size of its images; None for a ConvNet, which takes them as they come."""
     teacher = with_classifier(name)
     with torch.device("meta"):
         own = preprocessing_of(build(parse(name)), parse(name))
@@ -63,4 +64,4 @@ def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int,
             f"teacher {name!r} expects images of {own.normalisation}, the network {spec.canonical!r} of "
             f"{other.normalisation}; give both the same mean and std"
         )
-    return teacher, own.size
+    return teacher, None if family_of(teacher) == "convnet" else own.size

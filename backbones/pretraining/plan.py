@@ -32,6 +32,7 @@ class Settings:
     teacher: a backbone whose weights hold a classifier over the same classes; its logits on the same
         augmented images are distilled (Hinton et al. 2015)
     distill: the teacher's share of the loss
+    taught_from: side in pixels of the smallest images that the teacher is asked about
     temperature: of the distillation's softmax, or of simclr's
     mask_ratio: share of patches that mae removes
     seed: of the initial weights and everything drawn
@@ -52,6 +53,7 @@ class Settings:
     ema: float = 0.999
     teacher: str = ""
     distill: float = 0.5
+    taught_from: int = 0
     temperature: float = 1.0
     mask_ratio: float = 0.75
     seed: int = 0
@@ -120,6 +122,7 @@ def check(settings: Settings) -> None:
         "label_smoothing": (0.0, 0.99),
         "ema": (0.0, 0.999999),
         "distill": (0.0, 1.0),
+        "taught_from": (0, 10**5),
         "temperature": (1e-3, 100.0),
         "mixup": (0.0, 100.0),
         "cutmix": (0.0, 100.0),

@@ -20,7 +20,8 @@ class Supervised(nn.Module):
     """The objective "supervised" on a network with a classifier.
 
     teacher: a frozen network with a classifier over the same classes, or None; distill: a; size: (H, W)
-    that the teacher's images are brought to.
+    that the teacher's images are brought to; taught_from: the teacher is asked about images of that many
+    pixels a side and more. On smaller ones than it was trained with it may know less than its pupil.
     """
 
     views: ClassVar[int] = 1
@@ -33,6 +34,7 @@ class Supervised(nn.Module):
         distill: float = 0.5,
         temperature: float = 1.0,
         size: tuple[int, int] | None = None,
+        taught_from: int = 0,
     ) -> None:
         super().__init__()
         self.net = net
@@ -40,6 +42,7 @@ class Supervised(nn.Module):
         self.distill = distill if teacher is not None else 0.0
         self.temperature = temperature
         self.size = size
+        self.taught_from = taught_from
         # In a tuple, it is no submodule: it neither trains nor is saved nor changes its mode.
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher is not None else ()
 
@@ -47,7 +50,7 @@ class Supervised(nn.Module):
         """The loss, scalar float32; images: (B, 3, H, W); labels: (B,) int64, or (B, classes) where mixed."""
         logits = self.net(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        if not self._teacher:
+        if not self._teacher or min(images.shape[-2:]) < self.taught_from:
             return loss
         with torch.no_grad():
             wanted = self._teacher[0](self._resized(images)).float()

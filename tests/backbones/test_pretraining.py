@@ -205,6 +205,14 @@ def test_the_loss_of_a_pupil_is_that_of_the_formula() -> None:
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+@pytest.mark.parametrize(("smallest", "asked"), [(5, False), (4, True)])
+def test_a_teacher_is_not_asked_about_images_smaller_than_said(smallest: int, asked: bool) -> None:
+    images, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 3, 4, 0])
+    taught = Supervised(classifier(0), 0.1, classifier(1), taught_from=smallest)
+    alone = Supervised(classifier(0), 0.1)
+    assert torch.equal(taught(images, labels), alone(images, labels)) is not asked
+
+
 def test_a_pupil_equal_to_its_teacher_has_nothing_to_match() -> None:
     objective = Supervised(classifier(0), 0.0, classifier(0), distill=1.0)
     loss = objective(torch.randn(6, 3, 4, 4), torch.zeros(6, dtype=torch.long)).detach()
