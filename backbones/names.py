@@ -4,16 +4,19 @@
     vit_small_patch16_224.augreg_in21k
     vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&mean=imagenet&weights=local.safetensors
 
-An own name (a `Recipe` in this folder, or one that a plugin declares under the entry point
-`carryover.backbones`) or a name of timm's, with the tag of its weights, then arguments of the
-network's constructor (a ConvNet takes `img_size` too) and `weights`, `mean`, `std`.
+An own name (a `Recipe` in this room: among those that ship, or one file each in `recipes/`; or one that a
+plugin declares under the entry point `carryover.backbones`) or a name of timm's, with the tag of its
+weights, then arguments of the network's constructor (a ConvNet takes `img_size` too) and `weights`,
+`mean`, `std`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -41,6 +44,8 @@ NETWORKS: Mapping[str, str] = MappingProxyType(
         "external_attention": "backbones.external_attention.eamlp:EAMLP",
     }
 )
+
+FOLDER = "backbones.recipes"
 
 
 @dataclass(frozen=True)
@@ -118,34 +123,52 @@ def parse(name: str) -> Spec:
 
 def backbone_names() -> dict[str, str]:
     """Own names and those of plugins, each with its one-line summary; a plugin is not imported for it."""
-    names = {r.name: r.summary if r.tags else f"{r.summary}; random weights" for r in _own()}
+    found = {recipe.name: summary_of(recipe) for _, recipe in own_recipes()}
+    for path in recipe_files():
+        found.setdefault(path.stem, f"file {FOLDER}.{path.stem}")
     for name, point in _plugins().items():
-        names.setdefault(name, f"plugin {point.value}")
-    return names
+        found.setdefault(name, f"plugin {point.value}")
+    return found
+
+
+def summary_of(recipe: Recipe) -> str:
+    """Its line in a listing."""
+    return recipe.summary if recipe.tags else f"{recipe.summary}; random weights"
 
 
 def find_recipe(name: str) -> Recipe | None:
     """The recipe of an own name or a plugin's (which is imported now), tag or not; None for any other."""
     bare = name.partition(".")[0]
-    for recipe in _own():
+    for _, recipe in own_recipes():
         if recipe.name == bare:
             return recipe
     point = _plugins().get(bare)
-    if point is None:
+    found: object
+    if bare in (path.stem for path in recipe_files()):
+        where = f"{FOLDER}.{bare}"
+        found = getattr(importlib.import_module(where), "RECIPE", None)
+    elif point is not None:
+        where = point.value
+        found = point.load()
+    else:
         return None
-    recipe = point.load()
-    if not isinstance(recipe, Recipe):
-        raise RequestError(
-            f"plugin backbone {name!r} ({point.value}) is a {type(recipe).__name__}, not a Recipe"
-        )
-    return recipe
+    if not isinstance(found, Recipe):
+        raise RequestError(f"plugin backbone {name!r} ({where}) is a {type(found).__name__}, not a Recipe")
+    return found
 
 
-def _own() -> tuple[Recipe, ...]:
+def own_recipes() -> tuple[tuple[str, Recipe], ...]:
+    """The recipes that ship, each with the module that it is in."""
     from backbones import pretrained, tiny  # they import Recipe from here
     from backbones.external_attention import configurations
 
-    return (*pretrained.RECIPES, *configurations.RECIPES, *tiny.RECIPES)
+    modules = (pretrained, configurations, tiny)
+    return tuple((module.__name__, recipe) for module in modules for recipe in module.RECIPES)
+
+
+def recipe_files() -> list[Path]:
+    """One file for each backbone that somebody added to this room: `RECIPE`, under the file's name."""
+    return sorted((Path(__file__).parent / "recipes").glob("[!_]*.py"))
 
 
 def _plugins() -> dict[str, EntryPoint]:

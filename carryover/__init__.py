@@ -18,46 +18,79 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backbones.backbone import Backbone as Backbone
     from backbones.backbone import BackboneInfo as BackboneInfo
+    from backbones.names import Recipe as Recipe
+    from backbones.sites import Site as Site
     from backbones.training import ParameterGroup as ParameterGroup
+    from benchmarks.errors import DataError as DataError
     from benchmarks.errors import RequestError as RequestError
+    from benchmarks.images import Chunk as Chunk
     from benchmarks.images import Inputs as Inputs
     from benchmarks.images import Labelled as Labelled
+    from benchmarks.naming import canonical as canonical
+    from benchmarks.seeds import Seeds as Seeds
+    from benchmarks.seeds import generator as generator
+    from benchmarks.sources import open_source as open_source
+    from benchmarks.stream import Episode as Episode
     from benchmarks.stream import Exam as Exam
     from benchmarks.stream import Place as Place
+    from benchmarks.stream import Pool as Pool
     from benchmarks.stream import Stream as Stream
     from benchmarks.stream import StreamInfo as StreamInfo
     from benchmarks.stream import Task as Task
     from methods.base import Context as Context
     from methods.base import Footprint as Footprint
     from methods.base import GradientMethod as GradientMethod
+    from methods.base import Heads as Heads
     from methods.base import Method as Method
+    from methods.base import ParameterEfficient as ParameterEfficient
+    from methods.base.efficient import insert as insert
+    from methods.base.method import below as below
+    from methods.base.method import learnt_tensor as learnt_tensor
+    from methods.base.method import stored_bits as stored_bits
 
 __version__ = "0.1.0"
 
-_HOME = {
+# Where each name is from.
+HOMES = {
     "Backbone": "backbones.backbone",
     "BackboneInfo": "backbones.backbone",
+    "Chunk": "benchmarks.images",
     "Context": "methods.base",
+    "DataError": "benchmarks.errors",
+    "Episode": "benchmarks.stream",
     "Exam": "benchmarks.stream",
     "Footprint": "methods.base",
     "GradientMethod": "methods.base",
+    "Heads": "methods.base",
     "Inputs": "benchmarks.images",
     "Labelled": "benchmarks.images",
     "Method": "methods.base",
+    "ParameterEfficient": "methods.base",
     "ParameterGroup": "backbones.training",
     "Place": "benchmarks.stream",
+    "Pool": "benchmarks.stream",
+    "Recipe": "backbones.names",
     "RequestError": "benchmarks.errors",
+    "Seeds": "benchmarks.seeds",
+    "Site": "backbones.sites",
     "Stream": "benchmarks.stream",
     "StreamInfo": "benchmarks.stream",
     "Task": "benchmarks.stream",
+    "below": "methods.base.method",
+    "canonical": "benchmarks.naming",
+    "generator": "benchmarks.seeds",
+    "insert": "methods.base.efficient",
+    "learnt_tensor": "methods.base.method",
+    "open_source": "benchmarks.sources",
+    "stored_bits": "methods.base.method",
 }
-__all__ = sorted(_HOME)
+__all__ = sorted(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in HOMES:
         raise AttributeError(f"module 'carryover' has no attribute {name!r}; it exports {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

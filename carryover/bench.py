@@ -90,7 +90,7 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
             _say(request, f"{cell.cell}: already recorded")
     made = run_apart(
         [cell for cell in cells if cell.key not in known],
-        lambda cell: [*request.words(cell.cell), "--workers", str(request.workers)],
+        lambda cell: [*request.words(cell.typed), "--workers", str(request.workers)],
         results,
         shown(request.quiet),
         jobs=request.jobs,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,17 @@ from benchmarks.naming import parse, typed
 from benchmarks.stream import Place, Stream
 from carryover.code import ROOMS, Reach, reach
 from carryover.contract import Contract, contract_of
+from carryover.local import remembered
 from carryover.metrics import protocol_of
-from carryover.plugins import Plugin, method_class, methods, stream_class, stream_plugin
+from carryover.plugins import (
+    SKLEARN,
+    Plugin,
+    backbone_plugin,
+    method_class,
+    methods,
+    stream_class,
+    stream_plugin,
+)
 from carryover.protocols import continual, few_shot, transfer
 from carryover.record import SCHEMA, Cell, Option, Record
 from carryover.selection import DEFAULT, MANUAL, SEARCH, Rule
@@ -65,7 +75,7 @@ class ReadyCell:
     def key_parts(self) -> dict[str, str]:
         """Named hashes of all that enters the key; a stale record says which of them changed."""
         info = self.stream.info
-        code = code_of(self.plugins["method"], self.plugins["stream"], info.protocol)
+        code = self.code
         numerics, backbone = self.conditions.numerics, self.backbone
         parts: dict[str, object] = {
             "schema": SCHEMA.partition(".")[0],
@@ -87,6 +97,24 @@ class ReadyCell:
             "selection": None if self.rule is None else [self.rule.name, self.rule.describe(), self._space],
         }
         return {name: _sha256(value) for name, value in parts.items()}
+
+    @cached_property
+    def code(self) -> Reach:
+        """The code that it reaches, and the packages of others."""
+        return code_of(self.plugins, self.stream.info.protocol)
+
+    @property
+    def typed(self) -> Cell:
+        """The cell under names that can be typed: a method that is a file is found by its path."""
+        method = self.plugins["method"]
+        if method.path is None:
+            return self.cell
+        return msgspec.structs.replace(self.cell, method=f"{method.path}:{method.attribute}")
+
+    @property
+    def seeded_as(self) -> str:
+        """What the method's own draws are named after: no file's hash, so that an edit draws the same."""
+        return self.cell.method.partition("@")[0]
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -129,20 +157,42 @@ class ReadyCell:
         return self.rule.describe() + f"; others {MANUAL}" * typed
 
 
-def code_of(method: Plugin, stream: Plugin, protocol: str) -> Reach:
-    """The code that a cell of these plugins reaches."""
-    roots = [method.module, stream.module, "backbones.backbone", PROTOCOLS[protocol].__name__]
-    return reach(roots, {*ROOMS, method.package, stream.package})
+def code_of(plugins: Mapping[str, Plugin], protocol: str) -> Reach:
+    """The code that a cell of these plugins (by kind: method, stream, backbone) reaches."""
+    house = ["backbones.backbone", PROTOCOLS[protocol].__name__]
+    own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
+    ours = [plugin for plugin in plugins.values() if plugin.package in own]
+    found = reach(
+        [*(plugin.module for plugin in ours), *house],
+        own,
+        named=[module for plugin in plugins.values() for module in plugin.named],
+        files={plugin.module: plugin.path for plugin in plugins.values() if plugin.path},
+    )
+    brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
+    return replace(found, packages=dict(sorted((found.packages | brought).items())))
 
 
 def is_stale(record: Record) -> bool:
     """Whether the code that made `record` has changed since; True where its plugins are gone."""
     try:
-        method, stream = methods()[record.cell.method], stream_plugin(parse(record.cell.stream)[0])
+        plugins = {
+            "method": _recorded_method(record),
+            "stream": stream_plugin(parse(record.cell.stream)[0]),
+            "backbone": backbone_plugin(record.cell.backbone),
+        }
     except (KeyError, RequestError):
         return True
     protocol = protocol_of(record.contract).replace("-", "_")
-    return record.key_parts.get("code") != _sha256(code_of(method, stream, protocol).modules)
+    return record.key_parts.get("code") != _sha256(code_of(plugins, protocol).modules)
+
+
+def _recorded_method(record: Record) -> Plugin:
+    """KeyError or RequestError for one that is gone; nothing is run to know."""
+    name = record.cell.method
+    if name.startswith(SKLEARN):
+        return method_class(name)[0]
+    file = remembered(name, record.plugin.get("method", "")) if "@" in name else None
+    return file or methods()[name]
 
 
 class Workshop:
@@ -152,7 +202,7 @@ class Workshop:
         self.place = place
         self.conditions = conditions
         self._streams: dict[str, tuple[Plugin, Stream]] = {}
-        self._backbones: dict[str, Backbone] = {}
+        self._backbones: dict[str, tuple[Plugin, Backbone]] = {}
 
     def ready(self, cell: Cell) -> ReadyCell:
         """RequestError for whatever cannot be: unknown names, options, missing data, broken weights."""
@@ -160,12 +210,12 @@ class Workshop:
         config = typed(cell.method, "option", method.Config, cell.options)
         check_config(cell.method, config)
         stream_plugin, stream = self._stream(cell.stream)
-        backbone = self._backbone(cell.backbone)
+        backbone_plugin, backbone = self._backbone(cell.backbone)
         refusal = method.supports(config, stream.info, backbone.info)
-        plugins = {"method": method_plugin, "stream": stream_plugin}
+        plugins = {"method": method_plugin, "stream": stream_plugin, "backbone": backbone_plugin}
         options = {name: config_dict(config)[name] for name in cell.options}
         named = Cell(
-            method=cell.method,
+            method=method_plugin.name,
             stream=stream.info.name,
             backbone=backbone.name,
             seed=cell.seed,
@@ -181,11 +231,11 @@ class Workshop:
             self._streams[name] = plugin, found(bare, chosen, self.place)
         return self._streams[name]
 
-    def _backbone(self, name: str) -> Backbone:
+    def _backbone(self, name: str) -> tuple[Plugin, Backbone]:
         if name not in self._backbones:
-            self._backbones[name] = open_backbone(
-                name, store=self.place.store, numerics=self.conditions.numerics
-            )
+            plugin = backbone_plugin(name)
+            opened = open_backbone(name, store=self.place.store, numerics=self.conditions.numerics)
+            self._backbones[name] = plugin, opened
         return self._backbones[name]
 
 

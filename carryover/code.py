@@ -2,7 +2,9 @@
 
 Modules are hashed as syntax trees without docstrings and comments, so that rewording costs nothing.
 The walk follows import statements, also those inside functions, through the rooms of the house and
-through a plugin's own package; everything else counts by its installed version.
+through a plugin's own package; what belongs to another installed package counts by its version, and what
+belongs to none (a module on PYTHONPATH) is followed too. What is imported for type checkers alone counts
+for nothing, and a name from `carryover` counts as the module that it is from.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from carryover import HOMES
 
 ROOMS = ("benchmarks", "backbones", "methods", "carryover")
 
@@ -28,31 +32,48 @@ class Reach:
     packages: dict[str, str]
 
 
-def reach(roots: Iterable[str], own: Iterable[str] = ROOMS) -> Reach:
+def reach(
+    roots: Iterable[str],
+    own: Iterable[str] = ROOMS,
+    *,
+    named: Iterable[str] = (),
+    files: Mapping[str, Path] | None = None,
+) -> Reach:
     """All that the modules `roots` import, directly or not.
 
-    own: top-level packages that are followed and hashed (the house's rooms and a plugin's package).
+    own: top-level packages that are followed and hashed (the house's rooms and a plugin's package);
+    named: modules that count as if they were imported; files: sources of modules that no import finds.
     """
-    followed = tuple(own)
+    followed, outside = tuple(own), files or {}
     modules: dict[str, str] = {}
     foreign: set[str] = set()
+
+    def names(imported: str) -> list[str]:
+        top = imported.partition(".")[0]
+        if top not in followed and top in sys.stdlib_module_names:
+            return []
+        if top in followed or top not in _distributions():
+            return _with_parents(imported)
+        foreign.add(top)
+        return []
+
     waiting = [name for root in roots for name in _with_parents(root)]
+    waiting += [name for module in named for name in names(module)]
     while waiting:
         name = waiting.pop()
         if name in modules:
             continue
-        path = _path(name)
+        path = outside.get(name) or source_of(name)
         if path is None:
             continue
-        digest, imports = _read(path, path.stat().st_mtime_ns, name)
-        modules[name] = digest
-        for imported in imports:
-            top = imported.partition(".")[0]
-            if top in followed:
-                waiting.extend(_with_parents(imported))
-            elif top not in sys.stdlib_module_names:
-                foreign.add(top)
+        modules[name], imports = _read(path, path.stat().st_mtime_ns, name)
+        waiting.extend(part for imported in imports for part in names(imported))
     return Reach(dict(sorted(modules.items())), _versions(foreign))
+
+
+def source_digest(source: bytes) -> str:
+    """sha256 of Python source as a syntax tree without docstrings and comments; SyntaxError if it is none."""
+    return _digest(ast.parse(source))
 
 
 def _with_parents(name: str) -> list[str]:
@@ -61,14 +82,18 @@ def _with_parents(name: str) -> list[str]:
 
 
 @cache
-def _path(name: str) -> Path | None:
+def source_of(name: str) -> Path | None:
     """The source file of a module, or None where the name is no module (a class imported from one)."""
     top, *rest = name.split(".")
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
     if spec is None:
         return None
     if not spec.submodule_search_locations:
-        return Path(spec.origin) if spec.origin and not rest else None
+        path = Path(spec.origin) if spec.origin and not rest else None
+        return path if path and path.suffix == ".py" and path.is_file() else None
     folder = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
     for path in (folder / "__init__.py", folder.with_suffix(".py")):
         if path.is_file():
@@ -81,26 +106,47 @@ def _read(path: Path, changed: int, name: str) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_bytes())
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imports = tuple(dict.fromkeys(_imports(tree, package)))
+    return _digest(tree), imports
+
+
+def _digest(tree: ast.Module) -> str:
+    """Takes the docstrings out of `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _running(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield alias.name
+                yield from HOMES.values() if alias.name == "carryover" else ()
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base] if base else parents)
             yield base
-            # `from room import module` names a module; `_path` drops what is a class or function.
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                # `from room import module` names a module; `source_of` drops what is a class or function.
+                home = HOMES.get(alias.name) if base == "carryover" else None
+                yield home or f"{base}.{alias.name}"
+
+
+def _running(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node, except what stands under `if TYPE_CHECKING`."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
 
 
 def _versions(tops: Iterable[str]) -> dict[str, str]:

@@ -10,20 +10,25 @@ from carryover import plugins
 
 Rows = dict[str, dict[str, str]]
 
+# What has too many names to list.
+BESIDES = {
+    "methods": (
+        "any scikit-learn classifier on the frozen features, e.g. sklearn:sklearn.svm.LinearSVC",
+        "any file with a method in it, e.g. ./my_method.py (its code is run)",
+    ),
+    "backbones": ("any ViT, Swin or ConvNet of timm by its name, e.g. vit_small_patch16_224.augreg_in21k",),
+}
+
 
 def catalogue(kind: str) -> dict[str, Rows]:
-    """{kind: {name: {summary, origin}}} for one kind or "all"."""
+    """{kind: {name: {summary, origin}}} for one kind or "all"; `problem` too where one cannot be had."""
     found: dict[str, Rows] = {}
     if kind in ("methods", "all"):
         found["methods"] = _rows(plugins.methods())
     if kind in ("streams", "all"):
         found["streams"] = _rows(plugins.streams())
     if kind in ("backbones", "all"):
-        from backbones.names import backbone_names
-
-        found["backbones"] = {
-            name: {"summary": summary, "origin": plugins.OURS} for name, summary in backbone_names().items()
-        }
+        found["backbones"] = _rows(plugins.backbones())
     return found
 
 
@@ -40,11 +45,9 @@ def as_text(kind: str) -> str:
         width = max((len(name) for name in rows), default=0)
         for name, row in rows.items():
             origin = "" if row["origin"] == plugins.OURS else f"  [{row['origin']}]"
-            lines.append(f"  {name:<{width}}  {row['summary']}{origin}".rstrip())
-        if title == "backbones":
-            lines.append(
-                "  and any ViT, Swin or ConvNet of timm by its name, e.g. vit_small_patch16_224.augreg_in21k"
-            )
+            problem = f"cannot be had: {row['problem']}" if "problem" in row else row["summary"]
+            lines.append(f"  {name:<{width}}  {problem}{origin}".rstrip())
+        lines += [f"  and {more}" for more in BESIDES.get(title, ())]
     return "\n".join(lines)
 
 
@@ -67,4 +70,8 @@ def cache(clear: bool, limit: float | None) -> str:
 
 
 def _rows(found: dict[str, plugins.Plugin]) -> Rows:
-    return {name: {"summary": plugin.summary, "origin": plugin.origin} for name, plugin in found.items()}
+    return {
+        name: {"summary": plugin.summary, "origin": plugin.origin}
+        | ({"problem": plugin.problem} if plugin.problem else {})
+        for name, plugin in found.items()
+    }

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from backbones.training import Journal as Stages
 from backbones.training import NoJournal
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Pixels
@@ -25,7 +26,6 @@ from benchmarks.seeds import Seeds
 from benchmarks.store import locked, write_atomic
 from benchmarks.stream import StreamInfo
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
-from carryover.code import reach
 from carryover.journal import Journal
 from carryover.plugins import HOUSE
 from carryover.protocols.work import Work
@@ -105,7 +105,7 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
 def make_method(
     ready: ReadyCell,
     tables: dict[str, Pixels],
-    journal: Journal | NoJournal,
+    journal: Stages,
     progress: Progress,
     workers: int = 2,
     *,
@@ -124,7 +124,7 @@ def make_method(
         seeds=Seeds(
             ready.stream.info.identity + part,
             ready.cell.seed if seed is None else seed,
-            ready.cell.method,
+            ready.seeded_as,
         ),
         progress=progress,
         journal=journal,
@@ -156,7 +156,7 @@ def _learn(
         journaled: bool = True,
         seed: int = ready.cell.seed,
     ) -> Method:
-        kept = _Piece(journal, part) if journaled else NoJournal()
+        kept: Stages = _Piece(journal, part) if journaled else NoJournal()
         return make_method(
             ready, tables, kept, progress, workers, info=info, part=part, config=config, seed=seed
         )
@@ -243,7 +243,6 @@ def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
 
 def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: object) -> Record:
     numerics = ready.conditions.numerics
-    own = {plugin.package for plugin in ready.plugins.values()}
     return Record(
         key=ready.key,
         key_parts=ready.key_parts,
@@ -262,7 +261,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
             python=platform.python_version(),
             platform=platform.platform(),
             processor=_processor(),
-            packages=reach([ready.plugins["method"].module, "backbones.backbone"], own).packages,
+            packages=ready.code.packages,
         ),
         started=started,
         ended=_now(),

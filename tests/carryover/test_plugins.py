@@ -179,18 +179,22 @@ def test_a_name_that_is_taken_names_both_sides(
 ) -> None:
     install(tmp_path, "[carryover.methods]\nmeat = butcher:Meat\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert cli(["ls"]) == 2
-    err = capsys.readouterr().err
-    assert "two methods are named 'meat': one of carryover, one of foreign 1.0" in err
-    assert "Traceback" not in err
+    said = "two methods are named 'meat': one of carryover (methods.meat), one of foreign 1.0"
+    assert cli(["ls", "methods"]) == 0
+    assert said in capsys.readouterr().out
+    with pytest.raises(RequestError) as refused:
+        plugins.method_class("meat")
+    assert said in str(refused.value)
+    assert plugins.method_class("ncm")[1].name == "ncm"
 
 
 @pytest.mark.parametrize(
     ("name", "module", "said"),
     [
-        ("bad_0", "raise OSError('no library')", "cannot be loaded from bad_0: OSError: no library"),
-        ("bad_1", "import a_library_that_is_not_there", "No module named 'a_library_that_is_not_there'"),
-        ("bad_2", "x = 1", "AttributeError"),
+        ("bad_0", "raise OSError('no library')", "bad_0.py:1: OSError: no library"),
+        ("bad_1", "import a_library_that_is_not_there", "bad_1.py:1: No module named 'a_library_that"),
+        ("bad_2", "x = 1", "leads to nowhere"),
+        ("bad_4", "class Guess(:", "bad_4.py:1: invalid syntax"),
         ("bad_3", "class Guess: pass", "bad_3:Guess is no subclass of Method"),
     ],
 )
