@@ -47,6 +47,7 @@ RECIPES = (
         },
         statistics="imagenet",
         constructor="timm.models.resnet:resnet18",
+        tags=("supervised",),
     ),
     Recipe(
         "external_attention_64",

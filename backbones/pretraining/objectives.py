@@ -38,7 +38,13 @@ def make_objective(
         else:
             teacher, size = _teacher(spec, settings.teacher, classes) if settings.teacher else (None, None)
             objective = Supervised(
-                net, settings.label_smoothing, teacher, settings.distill, settings.temperature, size, settings.taught_from
+                net,
+                settings.label_smoothing,
+                teacher,
+                settings.distill,
+                settings.temperature,
+                size,
+                settings.taught_from,
             )
     if spec.weights not in (None, "random"):
         with torch.device("meta"):
