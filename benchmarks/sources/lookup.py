@@ -16,7 +16,10 @@ from benchmarks.sources.source import Source
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that is known by name: its folders under a data root, and its place on the hub."""
+    """A data set that is known by name: its folders under a data root, and its place on the hub.
+
+    mirror: whether an image flipped left to right keeps its class.
+    """
 
     summary: str
     folders: tuple[str, ...]
@@ -24,6 +27,7 @@ class Known:
     columns: Columns | None = None
     official: bool = False
     terms: str = ""
+    mirror: bool = True
 
 
 KNOWN = {
@@ -50,6 +54,13 @@ KNOWN = {
         Columns("img", "label"),
         official=True,
         terms="no licence stated; cite Krizhevsky (2009)",
+    ),
+    "omniglot": Known(
+        "Omniglot: handwritten characters, classes named alphabet/character, that you provide",
+        ("omniglot",),
+        columns=Columns("image", "character"),
+        terms="MIT licence; cite Lake, Salakhutdinov and Tenenbaum (2015)",
+        mirror=False,
     ),
     "imagenet-subset": Known(
         "a subset of ImageNet that you provide",
@@ -78,6 +89,8 @@ def source_names() -> dict[str, str]:
 
 def may_mirror(name: str) -> bool:
     """Whether the images of a source keep their class when flipped left to right; True where nobody said."""
+    if name in KNOWN:
+        return KNOWN[name].mirror
     return name != "digits" and (name not in DRAWN or DRAWN[name].mirror)
 
 
