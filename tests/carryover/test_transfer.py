@@ -380,17 +380,17 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     from benchmarks.procedural.families import FAMILIES
 
-    families = list(FAMILIES.values())
-
-    def draw(count: int, side: int, seed: int) -> list[np.ndarray]:
-        family = families[seed % len(families)]
-        return [family.draw(i % len(family.class_names), seed, i) for i in range(count)]
-
-    monkeypatch.setattr(transfer_trees, "draw", draw)
     real = Path(os.environ.get("CARRYOVER_DATA", ""), "cifar100").absolute()
-    for seed, task in enumerate(transfer_trees.vtab.TASKS):
+    for name, family in FAMILIES.items():
+        drawn = [family.draw(label, 1, 0) for label in range(min(16, len(family.class_names)))]
+        images = np.stack([drawn[i % len(drawn)] for i in range(transfer_trees.COUNT)])
+        monkeypatch.setattr(transfer_trees, "pixels", lambda images=images: images)
+        transfer_trees.write_images(tmp_path / name)
+    for number, task in enumerate(transfer_trees.vtab.TASKS):
         if task.name != "cifar" or not real.is_dir():
-            transfer_trees.write_vtab_task(tmp_path / "data" / "vtab-1k" / task.name, task.classes, seed)
+            folder = tmp_path / "data" / "vtab-1k" / task.name
+            images = tmp_path / list(FAMILIES)[number % len(FAMILIES)]
+            transfer_trees.write_vtab_task(folder, task.classes, images)
     if real.is_dir():
         (tmp_path / "data" / "cifar100").symlink_to(real)
     monkeypatch.setenv("CARRYOVER_DATA", str(tmp_path / "data"))
