@@ -15,6 +15,7 @@ OPTIONS  ?=
 SELECTION ?=
 
 OBJECTIVE ?= supervised
+KIND     ?= gradient
 
 TYPED = $(foreach option,$(OPTIONS),-o '$(option)')
 CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
@@ -22,7 +23,7 @@ CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
 
 .DEFAULT_GOAL := help
-.PHONY: help check bench plan report status ls pretrain test test-slow lint format perf lock clean
+.PHONY: help new check bench plan report status ls pretrain test test-slow lint format perf lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -46,6 +47,9 @@ status: $(READY) ## What is recorded, failed or interrupted
 
 ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
+
+new: $(READY) ## Write a new METHOD that already runs (KIND=gradient, frozen or episodic)
+	@$(BIN)/carryover new method '$(METHOD)' --kind '$(KIND)'
 
 check: $(READY) ## Try every promise of METHOD on tiny streams and backbones
 	@$(BIN)/carryover check '$(METHOD)' $(TYPED)

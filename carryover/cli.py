@@ -99,6 +99,29 @@ def ls(kind: str, as_json: bool) -> int:
 
 
 @_carryover.command()
+@click.argument("kind", type=click.Choice(["method", "stream", "backbone"]))
+@click.argument("name")
+@click.option(
+    "--kind",
+    "start",
+    type=click.Choice(["gradient", "frozen", "episodic"]),
+    default="gradient",
+    show_default=True,
+    help="What a method starts from.",
+)
+@click.option("--package", type=click.Path(path_type=Path), metavar="DIR", help="A package of its own there.")
+def new(kind: str, name: str, start: str, package: Path | None) -> int:
+    """Write a method, stream or backbone that already runs.
+
+    One commented file in its room of this clone, or a package to install. Nothing is overwritten.
+    """
+    from carryover.new import Wanted, write
+
+    click.echo(write(Wanted(kind, name, start), package))
+    return OK
+
+
+@_carryover.command()
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def status(results: Path | None) -> int:
     """Count what is recorded, failed, interrupted."""

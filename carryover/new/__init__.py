@@ -1,0 +1,138 @@
+"""`carryover new`: one commented file that already runs, in a room of this clone or as a package of its own.
+
+The files in `templates/` import from `carryover` alone, as a package does. In a room the same names are
+imported from the floors that they are from, since nothing there may import from the roof.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import RequestError
+from carryover import HOMES, plugins
+from carryover.new.package import package_files, run_line
+
+TEMPLATES = Path(__file__).parent / "templates"
+METHODS = ("gradient", "frozen", "episodic")
+ROOM = {"method": "methods", "stream": "benchmarks/streams", "backbone": "backbones/recipes"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """kind: "method", "stream" or "backbone"; start: which of METHODS a method starts from."""
+
+    kind: str
+    name: str
+    start: str = METHODS[0]
+
+    @property
+    def class_name(self) -> str:
+        return "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
+
+    def source(self) -> str:
+        """The plugin's source, with imports from `carryover`."""
+        text = self._template()
+        return text.replace(f"New{self.kind.title()}", self.class_name).replace(f"new_{self.kind}", self.name)
+
+    def check(self) -> None:
+        """RequestError for a name that is none, or that is taken."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or keyword.iskeyword(self.name):
+            raise RequestError(
+                f"{self.name!r} cannot be the name of a {self.kind}: it names a file and a class; take small "
+                "letters, digits and _, a letter first"
+            )
+        known = {"method": plugins.methods, "stream": plugins.streams, "backbone": plugins.backbones}
+        other = known[self.kind]().get(self.name)
+        if other is not None:
+            raise RequestError(
+                f"there is a {self.kind} {self.name!r} already, of {other.origin} ({other.module}); take "
+                "another name"
+            )
+        if self.kind == "backbone":
+            import timm
+
+            if timm.is_model(self.name):
+                raise RequestError(f"there is a backbone {self.name!r} already, timm's; take another name")
+        if self.class_name in _names_in(self._template()):
+            raise RequestError(
+                f"a {self.kind} {self.name!r} would be a class {self.class_name}, which is another one's "
+                "name; take another"
+            )
+
+    def _template(self) -> str:
+        stem = self.start if self.kind == "method" else self.kind
+        return (TEMPLATES / f"{stem}.py").read_text()
+
+
+def write(wanted: Wanted, package: Path | None = None, house: Path = plugins.HOUSE) -> str:
+    """Write the file, or the package into the folder `package`; what was written and what to do next.
+
+    RequestError for a name that is none or taken, and for a file that is there: nothing is overwritten.
+    """
+    wanted.check()
+    if package is None:
+        if not (house / "pyproject.toml").exists():
+            raise RequestError(
+                f"carryover is installed without its clone ({house}); write a package with --package DIR"
+            )
+        folder = house / ROOM[wanted.kind]
+        if (folder / wanted.name).exists():
+            raise RequestError(f"{folder / wanted.name} is there already; take another name")
+        files = {folder / f"{wanted.name}.py": in_room(wanted.source())}
+    else:
+        package = package.expanduser()
+        files = {package / name: text for name, text in package_files(wanted).items()}
+    _write(files)
+    shown = [path.relative_to(house) if package is None else path for path in files]
+    return "\n".join([*(f"wrote {path}" for path in shown), *_next(wanted, package)])
+
+
+def in_room(source: str) -> str:
+    """`source` with `from carryover import ...` replaced by imports from where each name is."""
+    tree = ast.parse(source)
+    lines = source.splitlines(keepends=True)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "carryover":
+            homes: dict[str, list[str]] = {}
+            for alias in node.names:
+                homes.setdefault(HOMES[alias.name], []).append(alias.name)
+            found = [f"from {home} import {', '.join(names)}\n" for home, names in sorted(homes.items())]
+            lines[node.lineno - 1 : node.end_lineno] = found
+            return "".join(lines)
+    return source
+
+
+def _write(files: dict[Path, str]) -> None:
+    for path in files:
+        if path.exists():
+            raise RequestError(f"{path} is there already and stays as it is; take another name or folder")
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "x") as file:
+                file.write(text)
+        except OSError as error:
+            raise RequestError(f"{path} cannot be written ({error.strerror}); take another folder") from None
+
+
+def _next(wanted: Wanted, package: Path | None) -> list[str]:
+    lines = [] if package is None else [f"install it:  pip install --no-deps -e {package}"]
+    if wanted.kind == "method":
+        return [*lines, f"check it:    carryover check {wanted.name}", f"run it:      {run_line(wanted)}"]
+    return [*lines, f"run it:      {run_line(wanted)}"]
+
+
+def _names_in(source: str) -> set[str]:
+    """What a class of that name would hide, or be hidden by."""
+    tree = ast.parse(source)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    imported = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    inner = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return used | imported | inner | set(dir(builtins)) | set(HOMES)
