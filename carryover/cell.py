@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -95,13 +96,14 @@ class ReadyCell:
             ],
             "evaluation": [self.conditions.reuse, self.conditions.eval_batch],
             "selection": None if self.rule is None else [self.rule.name, self.rule.describe(), self._space],
+            "files": [content_of(path) for path in self.method.files(self.config, backbone)],
         }
         return {name: _sha256(value) for name, value in parts.items()}
 
     @cached_property
     def code(self) -> Reach:
         """The code that it reaches, and the packages of others."""
-        return code_of(self.plugins, self.stream.info.protocol)
+        return code_of(self.plugins, self.stream.info.protocol, searched=self.rule is not None)
 
     @property
     def typed(self) -> Cell:
@@ -157,9 +159,12 @@ class ReadyCell:
         return self.rule.describe() + f"; others {MANUAL}" * typed
 
 
-def code_of(plugins: Mapping[str, Plugin], protocol: str) -> Reach:
-    """The code that a cell of these plugins (by kind: method, stream, backbone) reaches."""
-    house = ["backbones.backbone", PROTOCOLS[protocol].__name__]
+def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:
+    """The code that a cell of these plugins (by kind: method, stream, backbone) reaches.
+
+    searched: whether its options were chosen by a rule.
+    """
+    house = ["backbones.backbone", PROTOCOLS[protocol].__name__, *["carryover.selection"] * searched]
     own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
     ours = [plugin for plugin in plugins.values() if plugin.package in own]
     found = reach(
@@ -170,6 +175,14 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str) -> Reach:
     )
     brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
     return replace(found, packages=dict(sorted((found.packages | brought).items())))
+
+
+def content_of(path: Path) -> str:
+    """sha256 of a file; RequestError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); name a file that is there") from error
 
 
 def is_stale(record: Record) -> bool:
@@ -183,7 +196,9 @@ def is_stale(record: Record) -> bool:
     except (KeyError, RequestError):
         return True
     protocol = protocol_of(record.contract).replace("-", "_")
-    return record.key_parts.get("code") != _sha256(code_of(plugins, protocol).modules)
+    searched = record.contract.get("selection", DEFAULT).startswith(SEARCH)
+    code = code_of(plugins, protocol, searched=searched)
+    return record.key_parts.get("code") != _sha256(code.modules)
 
 
 def _recorded_method(record: Record) -> Plugin:

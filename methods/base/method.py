@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,6 +80,11 @@ class Method(ABC):
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         """None, or the reason why this method cannot run with `config` on that stream and backbone."""
         return None
+
+    @classmethod
+    def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
+        """Files beside the code that a result rests on, as a trained head; their contents enter its key."""
+        return ()
 
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
         self.config = config

@@ -132,6 +132,13 @@ class CrossTransformer(Method):
         self._labels: dict[int, Tensor] = {}  # global class ids
         self._projected: tuple[int | None, Projected, Tensor] | None = None  # of what was predicted last
 
+    @classmethod
+    def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
+        if config.head in ("random", "train"):
+            return ()
+        found = Path(config.head) if config.head else cls._shipped(config, backbone)
+        return () if found is None else (found,)
+
     # The head.
 
     def prepare(self, pool: Pool | None) -> None:
@@ -143,7 +150,7 @@ class CrossTransformer(Method):
         if config.head not in ("", "train"):
             self._take(*load_head(Path(config.head).expanduser(), backbone), config.head)
             return
-        found = shipped(backbone.name, config.simclr) if self._asks_for_shipped() else None
+        found = None if config.head else self._shipped(config, backbone)
         if found is not None:
             self._take(*load_head(found, backbone), str(found))
         elif pool is not None:
@@ -155,10 +162,11 @@ class CrossTransformer(Method):
                 "stream with a pool, or head=random, which is not trained"
             )
 
-    def _asks_for_shipped(self) -> bool:
-        """Whether all that shapes meta-training, SimCLR's share aside, is as it is by default."""
-        plain = self.Config(simclr=self.config.simclr, max_support=self.config.max_support)
-        return self.config == plain
+    @classmethod
+    def _shipped(cls, config: Any, backbone: Backbone) -> Path | None:
+        """The head that ships, where all that shapes meta-training, SimCLR's share aside, is the default."""
+        plain = cls.Config(simclr=config.simclr, max_support=config.max_support)
+        return shipped(backbone.name, config.simclr) if config == plain else None
 
     def _take(self, tensors: dict[str, Tensor], card: Card, where: str) -> None:
         config = self.config

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -179,6 +180,11 @@ class TOAST(GradientMethod):
         if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
         return self._first(inputs, self.context.eval_batch, self.context.progress)
+
+    @classmethod
+    def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
+        # What ships is named with its hash in the code.
+        return () if config.feedback in ("", "none", "train") else (Path(config.feedback),)
 
     def prepare(self, pool: Pool | None) -> None:
         """Take the feedback that `Config.feedback` asks for; errors as in `started`."""

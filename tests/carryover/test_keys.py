@@ -95,7 +95,7 @@ def test_results_logging_and_jobs_are_not_even_known_to_a_cell(pictures: Path) -
     fields = {"cell", "method", "config", "stream", "backbone", "conditions", "plugins", "refusal"}
     assert set(cell.__dataclass_fields__) == fields
     parts = {"schema", "method", "stream", "backbone", "seed", "config", "code", "packages"}
-    assert set(cell.key_parts) == parts | {"numerics", "evaluation", "selection"}
+    assert set(cell.key_parts) == parts | {"numerics", "evaluation", "selection", "files"}
 
 
 def test_weights_enter_by_their_values_and_not_by_their_path(pictures: Path, tmp_path: Path) -> None:

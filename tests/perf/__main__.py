@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import commands
+import crosstransformer
+import episodes
 import loops
 import machine
 import meat
 import memory
 import probe
+import selection
 import throughput
 import toast
 from measure import Row
@@ -39,6 +42,9 @@ BENCHMARKS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "pruned": meat.pruned,
     "meat": meat.meat,
     "toast": toast.toast,
+    "selection": selection.selection,
+    "sampler": episodes.sampler_speed,
+    "crosstransformer": crosstransformer.crosstransformer,
     "commands": commands.commands,
     "memory": memory.memory,
     "throughput": throughput.throughput,
