@@ -1,4 +1,4 @@
-"""The promise that a method reaches no test label: the exam tells when it is touched, and what is held is searched."""
+"""The promise that no test label is reached: the exam tells when it is touched, what is held is searched."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ OK, BROKEN = 0, 1
 
 
 def run(name: str, options: Sequence[str], as_json: bool) -> int:
-    """Check a plugin and show a line for each promise; the exit code. RequestError where nothing can be tried."""
+    """Check a plugin, show a line for each promise; the exit code. RequestError where none can be tried."""
     started = time.monotonic()
     kind, origin, verdicts = _verdicts(name, _typed(options))
     if as_json:

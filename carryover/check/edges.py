@@ -17,7 +17,7 @@ from carryover.check.verdict import BrokenError, not_applicable
 
 
 def loss_not_a_number(subject: Subject) -> None:
-    """A loss that becomes NaN is reported: `learn` raises, or what is predicted afterwards is NaN."""
+    """A loss that becomes NaN is reported: `learn` raises, or predictions are NaN."""
     kept = subject.learnt.method.footprint()
     if kept.trainable + kept.head == 0:
         not_applicable("nothing trains, so there is no loss")
@@ -53,17 +53,18 @@ def one_class(subject: Subject) -> None:
     rows = np.flatnonzero(task.train.labels == 0)
     names = task.class_names[:1]
     train = Labelled(task.train.inputs.select(rows), np.zeros(len(rows), np.int64), names)
-    val = Labelled(task.val.inputs.select(np.arange(0)), np.zeros(0, np.int64), names)
+    held = np.flatnonzero(task.val.labels == 0)
+    val = Labelled(task.val.inputs.select(held), np.zeros(len(held), np.int64), names)
     test = answered(subject.lesson.exam, task)
     asked = test.select(np.flatnonzero(test.labels == 0))
     exam = Exam({0: Labelled(asked.inputs, asked.labels, names)}, {0: first})
-    sizes = ((len(train), 0, len(asked)),)
+    sizes = ((len(train), len(val), len(asked)),)
     info = replace(subject.lesson.info, classes=(first,), sizes=sizes, task_names=(), groups=(), episodes=0)
     _answers(subject, Lesson(info, [Task(0, train, val, first)], exam), "a task of one class")
 
 
 def one_image(subject: Subject) -> None:
-    """A task of which there is one training image is learnt and predicted, or refused with a sentence."""
+    """A task of one training image is learnt and predicted, or refused with a sentence."""
     lesson = subject.lesson
     task = lesson.tasks[0]
     only = replace(task, train=task.train.select(np.arange(1)))

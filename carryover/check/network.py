@@ -13,7 +13,7 @@ WRAPPED = ".base_layer."  # where the peft library puts a layer that it wraps
 
 
 def frozen_stays(subject: Subject) -> None:
-    """What is frozen stays bit by bit as it was loaded, and so does the network that all cells share."""
+    """What is frozen stays bit by bit as it was loaded, in the shared network too."""
     plain = dict(subject.backbone.net.state_dict())
     backbone = subject.learnt.method.backbone
     trained, compared = backbone.changing().keys(), 0

@@ -49,13 +49,9 @@ def check_class(name: str, cls: type[Method]) -> None:
             f"{where(cls)}: the Config of {name} is no subclass of Method.Config; write "
             "`class Config(Method.Config)`"
         )
-    fields = {field.name for field in dataclasses.fields(config)}
     for layer in config.__mro__:
-        own = [
-            n for n, hint in layer.__dict__.get("__annotations__", {}).items() if "ClassVar" not in str(hint)
-        ]
-        for option in own:
-            if option not in fields:
+        for option, hint in inspect.get_annotations(layer).items():
+            if "__dataclass_fields__" not in vars(layer) and "ClassVar" not in str(hint):
                 raise RequestError(
                     f"{where(layer, option)}: the Config of {name} is no dataclass, so that {option} is no "
                     "option; put @dataclass(frozen=True) above it"
@@ -79,10 +75,10 @@ def check_class(name: str, cls: type[Method]) -> None:
 
 
 def documented(subject: Subject) -> None:
-    """Config is frozen, its options are documented, its defaults and search space are values of their types."""
+    """Config is frozen, typed and documented, its defaults and search space of the right types."""
     cls = subject.cls
     config = cls.Config
-    frozen = bool(getattr(config, "__dataclass_params__").frozen)  # noqa: B009
+    frozen = vars(config)["__dataclass_params__"].frozen
     expect(
         frozen,
         "a frozen dataclass: @dataclass(frozen=True)",

@@ -89,7 +89,7 @@ class OpenedStream:
             expect(same, "the same answers", f"others in task {task.id}")
 
     def described(self) -> None:
-        """Its description is the same before and after it is opened, and equal streams are of one identity."""
+        """Its description stays when it is opened, and equal streams are of one identity."""
         first = self.make()
         before = first.info.identity
         first.open(1)

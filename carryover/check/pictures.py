@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.images import Chunk, Indices, Inputs, Labelled
 from benchmarks.seeds import generator
-from benchmarks.stream import Episode, Exam, Pool, Scenario, Stream, StreamInfo, Task
+from benchmarks.stream import Episode, Exam, Pool, Stream, StreamInfo, Task
 
 Kind = Literal["task", "class", "domain", "few_shot", "transfer"]
 KINDS: tuple[Kind, ...] = ("task", "class", "domain", "few_shot", "transfer")
@@ -81,8 +81,8 @@ class Pictures(Stream):
         return self._pool if self.kind == "few_shot" else None
 
     def _continual(self) -> tuple[list[Task], dict[int, Labelled], StreamInfo]:
-        # Not in ascending order: columns stand for classes in the order learnt.
-        parts = [(4, 1), (0, 5), (3, 2)]
+        # No class is where it would be in ascending order: columns follow the order learnt.
+        parts = [(4, 2), (0, 5), (1, 3)]
         tasks, test = [], {}
         for number, part in enumerate(parts):
             classes = tuple(range(CLASSES)) if self.kind == "domain" else part
@@ -91,10 +91,7 @@ class Pictures(Stream):
             train, val = _of(data, classes, slice(VAL, None)), _of(data, classes, slice(VAL))
             tasks.append(Task(number, train, val, classes))
             test[number] = _of(asked, classes)
-        scenario: Scenario = (
-            "domain" if self.kind == "domain" else "class" if self.kind == "class" else "task"
-        )
-        return tasks, test, _describe(self.kind, scenario, tasks, test)
+        return tasks, test, _describe(self.kind, tasks, test)
 
     def _episodes(self) -> tuple[list[Task], dict[int, Labelled], StreamInfo]:
         data = pictures(SHOTS + QUERIES, 9)
@@ -103,7 +100,7 @@ class Pictures(Stream):
             support = _of(data, classes, slice(number, SHOTS))
             tasks.append(Task(number, support, support.select(np.arange(0)), classes))
             test[number] = _of(data, classes, slice(SHOTS, None))
-        info = _describe(self.kind, "task", tasks, test)
+        info = _describe(self.kind, tasks, test)
         train, val, asked = (sum(column) for column in zip(*info.sizes, strict=True))
         sizes = ((train, val, asked),)
         every = (tuple(range(CLASSES)),)
@@ -117,7 +114,7 @@ class Pictures(Stream):
             train, val = _of(data, classes, slice(VAL, None)), _of(data, classes, slice(VAL))
             tasks.append(Task(number, train, val, classes))
             test[number] = _of(asked, classes)
-        return tasks, test, _describe(self.kind, "task", tasks, test, ("warm", "cold"))
+        return tasks, test, _describe(self.kind, tasks, test, ("warm", "cold"))
 
 
 class PicturePool(Pool):
@@ -139,7 +136,6 @@ class PicturePool(Pool):
 
 def _describe(
     kind: Kind,
-    scenario: Scenario,
     tasks: Sequence[Task],
     test: dict[int, Labelled],
     names: tuple[str, ...] = (),
@@ -147,8 +143,8 @@ def _describe(
     sizes = tuple((len(task.train), len(task.val), len(test[task.id])) for task in tasks)
     return StreamInfo(
         name=f"pictures, {WORDS[kind]}",
-        protocol=kind if kind in ("few_shot", "transfer") else "continual",  # type: ignore[arg-type]
-        scenario=scenario,
+        protocol=kind if kind in ("few_shot", "transfer") else "continual",
+        scenario=kind if kind in ("class", "domain") else "task",
         classes=tuple(task.classes for task in tasks),
         class_names=tuple("abcdef"),
         order=None,

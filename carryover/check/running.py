@@ -1,4 +1,4 @@
-"""Promises about running: what is supported runs, a second time with the same result, drawn as it should be."""
+"""Promises about running: what is supported runs, again with the same result, and draws as it should."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carryover.protocols.work import pick
 
 
 def supported(subject: Subject) -> None:
-    """`supports` tells the truth: a sentence where it refuses; elsewhere it learns and predicts."""
+    """`supports` tells the truth: a sentence where it refuses, and elsewhere it runs."""
     refusal = subject.refusal
     if refusal is not None:
         expect(isinstance(refusal, str), "None or a sentence", f"{type(refusal).__name__} {refusal!r}")
@@ -69,7 +69,7 @@ def again(subject: Subject) -> None:
 
 
 def own_generators(subject: Subject) -> None:
-    """Only generators that are given are drawn from, so that nothing depends on what was drawn before."""
+    """Only generators that are given are drawn from, never global ones."""
     method = subject.prepared()
     count = 0
     drawn: list[str] = []

@@ -33,7 +33,7 @@ def held_by_safetensors(subject: Subject) -> None:
 
 
 def restored(subject: Subject) -> None:
-    """A fresh instance that takes over a state predicts the same bits, whatever is asked for first."""
+    """A fresh instance that takes over a state predicts the same bits, in any order."""
     method, state = subject.learnt.method, subject.learnt.state(-1)
     fresh = subject.restored(state)
     same = state_digest(fresh.state()) == state_digest(safetensors.torch.load(state))
@@ -52,7 +52,7 @@ def restored(subject: Subject) -> None:
 
 
 def in_any_order(subject: Subject) -> None:
-    """The order in which a state's tensors come does not matter: a file gives them in any."""
+    """The order in which the tensors of a state come does not matter."""
     state = safetensors.torch.load(subject.learnt.state(-1))
     method = subject.prepared()
     method.restore({name: state[name] for name in sorted(state, reverse=True)})
@@ -90,7 +90,7 @@ def state_for_tells(subject: Subject) -> None:
 
 
 def forgets_nothing(subject: Subject) -> None:
-    """Who stores what a task needs predicts it later with the same bits: zero forgetting."""
+    """Exactly nothing is forgotten where that is claimed: the same logits after every task."""
     if not subject.forgets_nothing:
         not_applicable("no claim of zero forgetting (per_task) where the task is told")
     learnt = subject.learnt
@@ -106,7 +106,7 @@ def forgets_nothing(subject: Subject) -> None:
 
 
 def footprint(subject: Subject) -> None:
-    """`footprint` gives the bits that are really stored, exemplars at the cost of their pixels."""
+    """`footprint` gives the bits that are really stored, exemplars by their pixels."""
     method = subject.learnt.method
     said, state = method.footprint(), method.state()
     kept = {n: t for n, t in state.items() if n != LEARNT and not n.startswith(REFERENCES)}

@@ -1,4 +1,4 @@
-"""A method with its options on a tiny backbone and a tiny stream, made, led and taken apart by the promises."""
+"""A method with its options on a tiny backbone and stream, to be made, led and taken apart by promises."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from methods.base import Context, Method, ParameterEfficient
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What one learner is led through: all tasks of a continual stream, else one episode or task, as task 0."""
+    """What a learner is led through: all tasks of a continual stream, else an episode or task, as task 0."""
 
     info: StreamInfo
     tasks: Sequence[Task]
@@ -154,8 +154,10 @@ class Subject:
             except Exception as error:  # of the state, which has a promise of its own
                 learnt.states.append(error)
             learnt.logits.append(self.logits(method, lesson))
-            predicted = learnt.logits[-1]
-            learnt.digests.append({t: state_digest(method.state_for(lesson.known(t))) for t in predicted})
+            digests = {}
+            if isinstance(learnt.states[-1], bytes):
+                digests = {t: state_digest(method.state_for(lesson.known(t))) for t in learnt.logits[-1]}
+            learnt.digests.append(digests)
         return learnt
 
     def logits(self, method: Method, lesson: Lesson | None = None) -> dict[int, Tensor]:
@@ -174,7 +176,8 @@ class Subject:
     def restored(self, state: bytes, **settings: Any) -> Method:
         """A fresh instance that took over `state`."""
         method = self.prepared(**settings)
-        method.restore(safetensors.torch.load(state))
+        tensors = safetensors.torch.load(state)
+        method.restore({name: tensors[name] for name in sorted(tensors)})  # a file has them in any order
         return method
 
     def cell(self, *, workers: int = 0, reuse: bool = True) -> tuple[Result, list[bytes]]:
