@@ -21,7 +21,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmarks.images import Chunk, Inputs
+from benchmarks.images import Chunk, Indices, Inputs
 from benchmarks.progress import Bar, Progress, Silent
 
 if TYPE_CHECKING:
@@ -40,9 +40,15 @@ def extract(
     evaluation mode.
     """
     cached = backbone.store is not None and backbone.pristine
-    with (progress or Silent()).bar(kind, len(inputs), "images") as bar:
-        read = _read if cached else _fresh
-        parts = [read(backbone, chunk, kind, batch_size, bar) for chunk in inputs.chunks]
+    wanted = [_shared(backbone, chunk) if cached else (chunk, None) for chunk in inputs.chunks]
+    distinct = {id(chunk): chunk for chunk, _ in wanted}
+    read = _stored if cached else _fresh
+    with (progress or Silent()).bar(kind, sum(len(c.rows) for c in distinct.values()), "images") as bar:
+        values = {key: read(backbone, chunk, kind, batch_size, bar) for key, chunk in distinct.items()}
+    parts = [
+        values[id(chunk)] if places is None else values[id(chunk)][torch.from_numpy(places)]
+        for chunk, places in wanted
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -68,15 +74,13 @@ def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _read(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
-    """From an entry of their own, or from that of the images that the backbone was told to share."""
+def _shared(backbone: Backbone, chunk: Chunk) -> tuple[Chunk, Indices | None]:
+    """The images that are computed together with those of `chunk`, and where among them these are."""
     shared = backbone.shared.get(chunk.content)
     if shared is None or not len(chunk.rows):
-        return _stored(backbone, chunk, kind, batch_size, bar)
+        return chunk, None
     places = np.minimum(np.searchsorted(shared.rows, chunk.rows), len(shared.rows) - 1)
-    if not np.array_equal(shared.rows[places], chunk.rows):
-        return _stored(backbone, chunk, kind, batch_size, bar)
-    return _stored(backbone, shared, kind, batch_size, bar)[torch.from_numpy(places)]
+    return (shared, places) if np.array_equal(shared.rows[places], chunk.rows) else (chunk, None)
 
 
 def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:

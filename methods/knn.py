@@ -22,7 +22,7 @@ from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.images import Inputs
 from benchmarks.stream import StreamInfo, Task
 from methods.base import Context, Footprint, Method
-from methods.base.method import below, learnt_tensor, stored_bits
+from methods.base.method import below, episode_features, learnt_tensor, stored_bits
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -66,11 +66,10 @@ class KNN(Method):
         return self._logits(self.backbone.features(inputs, progress=self.context.progress), kept)
 
     def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor]:
+        read = episode_features(self.backbone, episodes)
         return [
-            self._logits(
-                self.backbone.features(queries), by_class(self.backbone.features(task.train.inputs), task)
-            )
-            for task, queries in episodes
+            self._logits(queries, by_class(support, task))
+            for (task, _), (support, queries) in zip(episodes, read, strict=True)
         ]
 
     def _logits(self, features: Tensor, kept: Sequence[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ from backbones.backbone import Backbone
 from benchmarks.images import Inputs
 from benchmarks.stream import Task
 from methods.base import Context, Footprint, Method
-from methods.base.method import below, learnt_tensor, stored_bits
+from methods.base.method import below, episode_features, learnt_tensor, stored_bits
 
 
 class ProtoNet(Method):
@@ -54,10 +54,10 @@ class ProtoNet(Method):
 
     def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor]:
         scored = []
-        for task, queries in episodes:
-            support = self.backbone.features(task.train.inputs)
+        read = episode_features(self.backbone, episodes)
+        for (task, _), (support, queries) in zip(episodes, read, strict=True):
             sums = sums_of(support, torch.from_numpy(task.train.labels), len(task.classes))
-            scored.append(logits_of(self.backbone.features(queries), sums))
+            scored.append(logits_of(queries, sums))
         return scored
 
     def _classes(self, task_id: int | None) -> tuple[int, ...]:

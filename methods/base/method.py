@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,6 +143,15 @@ class Method(ABC):
         """Global ids of the classes seen so far, in the order learnt."""
         seen = dict.fromkeys(c for task in self.learnt for c in self.context.info.classes[task])
         return tuple(seen)
+
+
+def episode_features(
+    backbone: Backbone, episodes: Sequence[tuple[Task, Inputs]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features (S, C) of the support and (Q, C) of the queries of each episode, read in one go."""
+    parts = [part for task, queries in episodes for part in (task.train.inputs, queries)]
+    features = iter(backbone.features(Inputs.join(parts)).split([len(part) for part in parts]))
+    return zip(features, features, strict=True)
 
 
 def stored_bits(tensors: Mapping[str, Tensor]) -> int:
