@@ -31,6 +31,9 @@ py-modules = ["{module}"]
 
 [tool.ruff]
 line-length = 110
+
+[tool.ruff.lint.isort]
+known-first-party = ["carryover"]
 """
 
 README = """\
@@ -54,6 +57,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from carryover.cli import cli
 
 
