@@ -5,7 +5,7 @@
 - `running`, `predicting`, `storing`, `network`, `answers`, `edges`, `options`  what is promised, as functions
 - `pictures`    the streams
 - `suite`       all promises of one method
-- `other`       the promises of streams and backbones
+- `streams`, `backbones`  the promises of those
 - `verdict`     kept, broken, not applicable
 - `command`     what is typed, and what is shown
 """

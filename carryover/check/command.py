@@ -12,7 +12,8 @@ from backbones.names import backbone_names
 from benchmarks.errors import RequestError, unknown
 from benchmarks.naming import parse
 from carryover import plugins
-from carryover.check.other import check_backbone, check_stream
+from carryover.check.backbones import check_backbone
+from carryover.check.streams import check_stream, named
 from carryover.check.suite import check_method
 from carryover.check.verdict import Verdict
 
@@ -79,7 +80,7 @@ def _verdicts(name: str, options: dict[str, str]) -> tuple[str, str, Iterator[Ve
     bare = parse(name)[0]
     if bare in plugins.streams():
         plugin = plugins.stream_plugin(bare)
-        return "stream", _origin(plugin), check_stream(name)
+        return "stream", _origin(plugin), check_stream(name, lambda: named(name))
     if bare in backbone_names():
         return "backbone", plugins.OURS, check_backbone(name)
     try:

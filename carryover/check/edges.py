@@ -11,9 +11,8 @@ from torch import Tensor
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.stream import Exam, Task
-from carryover.check.running import told
 from carryover.check.subject import Lesson, Subject, answered
-from carryover.check.verdict import BrokenError, not_applicable
+from carryover.check.verdict import BrokenError, not_applicable, told
 
 
 def loss_not_a_number(subject: Subject) -> None:

@@ -14,9 +14,8 @@ from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import typed
 from carryover.cell import check_config, config_dict
-from carryover.check.running import told
 from carryover.check.subject import Subject
-from carryover.check.verdict import BrokenError, expect
+from carryover.check.verdict import BrokenError, expect, told
 from methods.base import Method
 
 PLAIN = (bool, int, float, str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import traceback
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from carryover.check.subject import Subject, around, batches_by_workers, scatter
-from carryover.check.verdict import BrokenError, expect, not_applicable
+from carryover.check.verdict import BrokenError, expect, not_applicable, told
 from carryover.protocols.work import pick
 
 
@@ -36,7 +35,7 @@ def supported(subject: Subject) -> None:
 
 def a_cell(subject: Subject) -> None:
     """A cell is led through its protocol to rows and metrics."""
-    result, _ = subject.cell()
+    result = subject.first_cell
     accuracies = [row.correct / row.n for row in result.rows if row.correct is not None]
     expect(bool(accuracies), "scored rows", "none")
     expect(all(map(math.isfinite, result.metrics.values())), "finite metrics", f"{dict(result.metrics)}")
@@ -51,7 +50,7 @@ def again(subject: Subject) -> None:
     with batches_by_workers():
         second, states = subject.cell(workers=3, reuse=False)
     if subject.stream.info.protocol != "continual":
-        first, _ = subject.cell()
+        first = subject.first_cell
         expect(second.rows == first.rows, "the rows of the first run", "others in the second")
         _same_predictions(first.predicted, second.predicted)
         return
@@ -94,13 +93,6 @@ def own_generators(subject: Subject) -> None:
     for step, state in enumerate(found.states):
         seen = f"another state after task {step} where torch's global generator was elsewhere before `learn`"
         expect(state == subject.learnt.states[step], expected, seen)
-
-
-def told(error: BaseException) -> str:
-    """An error in one line, with the line of the plugin (or the last one) that raised it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said[:300]} ({place.filename}:{place.lineno})"
 
 
 def _same_predictions(first: Mapping[str, Indices], second: Mapping[str, Indices]) -> None:

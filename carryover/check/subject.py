@@ -26,7 +26,7 @@ from carryover.journal import serialise
 from carryover.protocols import transfer
 from carryover.protocols.continual import state_digest
 from carryover.protocols.work import Result, Work, hand_over
-from methods.base import Context, Method, ParameterEfficient
+from methods.base import Context, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Learnt:
 @dataclass(frozen=True, eq=False)
 class Subject:
     """
-    claims: whether it claims to forget nothing; None: as the class says by `per_task`
+    claims: whether it claims to forget nothing; None: as its instances say by `per_task`
     place: in words
     """
 
@@ -96,12 +96,8 @@ class Subject:
         """What it claims: with the task known, an old task is predicted with what was stored for it."""
         if self.lesson.info.scenario != "task":
             return False
-        if self.claims is not None:
-            return self.claims
-        said = getattr(self.config, "per_task", None)
-        if said is None:
-            return bool(getattr(self.cls, "per_task", False)) or issubclass(self.cls, ParameterEfficient)
-        return bool(said)
+        said = getattr(self.learnt.method, "per_task", False)
+        return bool(said if self.claims is None else self.claims)
 
     @cached_property
     def lesson(self) -> Lesson:
@@ -179,6 +175,11 @@ class Subject:
         tensors = safetensors.torch.load(state)
         method.restore({name: tensors[name] for name in sorted(tensors)})  # a file has them in any order
         return method
+
+    @cached_property
+    def first_cell(self) -> Result:
+        """`cell`, once for all promises."""
+        return self.cell()[0]
 
     def cell(self, *, workers: int = 0, reuse: bool = True) -> tuple[Result, list[bytes]]:
         """What the protocol makes of it, and the state after each task of a continual stream."""

@@ -13,9 +13,8 @@ from benchmarks.errors import RequestError
 from carryover.check.options import check_class, quick
 from carryover.check.pictures import KINDS, WORDS, Kind, Pictures
 from carryover.check.promises import PROMISES, Promise
-from carryover.check.running import told
 from carryover.check.subject import Subject
-from carryover.check.verdict import BrokenError, NotApplicableError, Verdict
+from carryover.check.verdict import BrokenError, NotApplicableError, Verdict, told
 from methods.base import Method
 
 BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")
@@ -52,12 +51,13 @@ def _verdict(promise: Promise, places: Sequence[Subject], failed: dict[Subject, 
     started = time.monotonic()
     broken: list[tuple[Subject, BrokenError]] = []
     reasons: list[str] = []
+    gated: list[str] = []
     kept = 0
     for subject in places:
         missing = [name for name in promise.after if name in failed[subject]]
         if missing:
             failed[subject].add(promise.name)
-            reasons.append(f"nothing can be said of it without {missing[0]!r}")
+            gated.append(f"nothing can be said of it without {missing[0]!r}")
             continue
         outcome = tried(promise, subject)
         if isinstance(outcome, BrokenError):
@@ -84,7 +84,7 @@ def _verdict(promise: Promise, places: Sequence[Subject], failed: dict[Subject, 
         )
     if kept:
         return Verdict(promise.name, promise.says, "passed", places=kept, seconds=seconds)
-    reason = "; ".join(list(dict.fromkeys(reasons))[:2]) or "it runs nowhere"
+    reason = "; ".join(list(dict.fromkeys(reasons or gated))[:2]) or "it runs nowhere"
     return Verdict(promise.name, promise.says, "not applicable", reason=reason, seconds=seconds)
 
 

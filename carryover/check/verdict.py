@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
+
+from benchmarks.errors import RequestError
 
 Status = Literal["passed", "failed", "not applicable"]
 
@@ -47,3 +52,29 @@ class Verdict:
     reason: str = ""
     places: int = 0
     seconds: float = 0.0
+
+
+def told(error: BaseException) -> str:
+    """An error in one line, with the line of the plugin (or the last one) that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:300]} ({place.filename}:{place.lineno})"
+
+
+def each(name: str, checks: Sequence[tuple[str, Callable[[], None]]]) -> Iterator[Verdict]:
+    """A verdict for each (promise, check); a check's docstring says what is promised."""
+    for promise, check in checks:
+        started = time.monotonic()
+        says = (check.__doc__ or "").strip().rstrip(".")
+        try:
+            check()
+        except NotApplicableError as error:
+            yield Verdict(promise, says, "not applicable", reason=str(error))
+        except (BrokenError, Exception) as error:
+            broken = error if isinstance(error, BrokenError) else BrokenError("no error", told(error))
+            if isinstance(error, RequestError):
+                raise
+            seconds = time.monotonic() - started
+            yield Verdict(promise, says, "failed", broken.expected, broken.seen, name, seconds=seconds)
+        else:
+            yield Verdict(promise, says, "passed", places=1, seconds=time.monotonic() - started)

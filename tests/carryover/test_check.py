@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import broken_methods
+import numpy as np
 import pytest
 from broken_methods import BROKEN, Sound, Trained
 
 from benchmarks.errors import RequestError
 from carryover import cli
 from carryover.check import command
+from carryover.check.pictures import Pictures
 from carryover.check.promises import PROMISES
+from carryover.check.streams import check_stream
 from carryover.check.suite import check_method
 
 
@@ -117,3 +121,37 @@ def test_bad_input_is_a_sentence_and_exit_code_2(words, said, capsys):
 def test_backbones_and_streams_keep_their_promises(name, capsys):
     assert cli.cli(["check", name]) == 0
     assert " failed" not in capsys.readouterr().out
+
+
+class Overlapping(Pictures):
+    """Validation images are training images too."""
+
+    def open(self, seed):
+        tasks, exam = super().open(seed)
+        first = tasks[0].train.select(np.arange(len(tasks[0].val)))
+        return [replace(tasks[0], val=first), *tasks[1:]], exam
+
+
+class Unseeded(Pictures):
+    def open(self, seed):
+        tasks, exam = super().open(seed)
+        order = np.random.default_rng().permutation(len(tasks[0].train))
+        return [replace(tasks[0], train=tasks[0].train.select(order)), *tasks[1:]], exam
+
+
+class Unsealed(Pictures):
+    def open(self, seed):
+        tasks, exam = super().open(seed)
+        tasks[0].train.__dict__["exam"] = exam
+        return tasks, exam
+
+
+@pytest.mark.parametrize(
+    ("cls", "promise"),
+    [(Overlapping, "disjoint"), (Unseeded, "same seed"), (Unsealed, "sealed")],
+)
+def test_a_broken_stream_is_caught(cls, promise, monkeypatch):
+    monkeypatch.setattr(Pictures, "accepts", classmethod(lambda cls, name: True))
+    failed = [v.promise for v in check_stream("pictures", lambda: cls("task")) if v.status == "failed"]
+    assert failed == [promise]
+    assert not [v for v in check_stream("pictures", lambda: Pictures("task")) if v.status == "failed"]

@@ -7,39 +7,34 @@ test, in three tasks.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
 import types
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 from torch import Tensor
 
-from backbones import loading
 from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.images import Chunk, Inputs, Labelled
 from benchmarks.naming import typed
-from benchmarks.seeds import Seeds
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 from benchmarks.stream import Exam, Place, Task
 from benchmarks.streams import split
 from benchmarks.streams.split import SplitStream
-from carryover.journal import Progress, serialise
+from carryover.check import promises
+from carryover.check.subject import Subject
 from carryover.plugins import method_class, methods
-from carryover.protocols import continual
-from methods.base import Context, Method, ParameterEfficient
+from methods.base import Method, ParameterEfficient
 
 BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")
 SCENARIOS = ("task", "class", "domain")
 CLASSES, TRAIN, TEST = 6, 12, 5
+PROMISES = {promise.name: promise for promise in promises.PROMISES}
 
 # Short training for whoever has these options.
 QUICK = {"epochs": 2, "batch_size": 16, "min_steps": 0, "head_lr": 0.02}
@@ -168,129 +163,26 @@ def backbone(name: str) -> Backbone:
     return open_backbone(name, numerics=Numerics())
 
 
-def make(case: Case, *, eval_batch: int = 256, workers: int = 0) -> Method:
+@cache
+def subject(case: Case) -> Subject:
+    """What promises are tried on."""
+    parts = backbone(case.backbone), stream(case.scenario), str(case), case.forgets_nothing
+    return Subject(case.method, case.cls, case.config, *parts)
+
+
+def make(case: Case, **context: int) -> Method:
     """A fresh instance, with all image tables at hand."""
-    info = stream(case.scenario).info
-    tables: dict[str, Any] = {}
-    for task in opened(case.scenario)[0]:
-        continual.hand_over(task, tables)
-    context = Context(
-        info, Seeds(info.identity, 0, case.method), tables=tables, eval_batch=eval_batch, workers=workers
-    )
-    torch.manual_seed(context.seeds.own("modules"))
-    return case.cls(case.config, backbone(case.backbone).copy(), context)
-
-
-class Watch:
-    """A journal that keeps the state after every task, as bytes."""
-
-    def __init__(self) -> None:
-        self.states: list[bytes] = []
-
-    def resume(self) -> tuple[Progress, None]:
-        return Progress(), None
-
-    def due(self) -> bool:
-        return False
-
-    def commit(self, progress: Progress, state: dict[str, Tensor] | None = None) -> None:
-        if state is not None:
-            self.states.append(serialise(state))
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """A method at the end of the stream, the rows, and its state after each task."""
-
-    method: Method
-    outcome: continual.Outcome
-    states: list[bytes]
-
-
-def run(case: Case, *, reuse: bool = True, workers: int = 0) -> Learnt:
-    """The protocol from its start to its end."""
-    tasks, exam = opened(case.scenario)
-    method, watch = make(case, workers=workers), Watch()
-    outcome = continual.run(
-        method,
-        stream(case.scenario).info,
-        tasks,
-        exam,
-        journal=watch,  # type: ignore[arg-type]
-        progress=method.context.progress,
-        tables={},
-        reuse=reuse,
-    )
-    return Learnt(method, outcome, watch.states)
-
-
-@cache
-def learnt(case: Case) -> Learnt:
-    """`run`, once for all tests; they leave it as it is."""
-    return run(case)
-
-
-@cache
-def again(case: Case) -> Learnt:
-    """The same with all that must not matter changed: workers gather each batch, nothing is reused."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "SMALL_BATCH", 0)  # or batches this small are never handed to a worker
-        return run(case, workers=3, reuse=False)
+    return subject(case).make(**context)
 
 
 def restored(case: Case, state: bytes, **context: int) -> Method:
     """A fresh instance that took over `state`."""
-    method = make(case, **context)
-    method.restore(safetensors.torch.load(state))
-    return method
-
-
-def known(case: Case, task: int) -> int | None:
-    """The task id that `predict` is given."""
-    return task if case.scenario == "task" else None
+    return subject(case).restored(state, **context)
 
 
 def all_logits(case: Case, method: Method) -> dict[int, Tensor]:
     """Logits of the test images of every task that the method can predict now."""
-    _, exam = opened(case.scenario)
-    tasks = exam.tasks if case.scenario == "domain" else method.learnt
-    return {task: method.predict(exam.inputs(task), known(case, task)) for task in tasks}
-
-
-def reachable(roots: Iterable[object]) -> Iterator[object]:
-    """Everything that references lead to; from a function to what it closes over, not to its module."""
-    waiting, seen = list(roots), set()
-    while waiting:
-        thing = waiting.pop()
-        if id(thing) in seen or isinstance(thing, types.ModuleType | type | types.CodeType | types.FrameType):
-            continue
-        seen.add(id(thing))
-        yield thing
-        if isinstance(thing, types.FunctionType):
-            cells = [cell.cell_contents for cell in thing.__closure__ or () if cell != types.CellType()]
-            waiting += [*cells, *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
-        else:
-            waiting += gc.get_referents(thing)
-        if isinstance(thing, np.ndarray) and thing.base is not None:
-            waiting.append(thing.base)
-
-
-def leaks(roots: Iterable[object], exam: Exam, info: Any) -> list[str]:
-    """What of the exam `roots` lead to: itself, its answers, or numbers equal to those of a task."""
-    answers = {}
-    for task in exam.tasks:
-        of_task = exam._answers[task]
-        answers[f"answers of task {task}"] = of_task
-        answers[f"labels of task {task}"] = np.array([info.classes[task].index(c) for c in of_task])
-    found = []
-    for thing in reachable(roots):
-        if thing is exam or thing is exam._answers:
-            found.append("the exam")
-        if isinstance(thing, Tensor) and not thing.is_floating_point():
-            thing = thing.detach().cpu().numpy()
-        if isinstance(thing, np.ndarray):
-            found += [name for name, those in answers.items() if np.array_equal(thing, those)]
-    return found
+    return subject(case).logits(method)
 
 
 def environment() -> dict[str, str]:
