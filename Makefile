@@ -4,6 +4,7 @@ PYTHON   ?= python3
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
+DOCS     := .venv-docs
 
 # Empty ones are left to carryover's own defaults.
 METHOD   ?= meat
@@ -23,7 +24,7 @@ CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
 
 .DEFAULT_GOAL := help
-.PHONY: help new check bench plan report status ls pretrain test test-slow lint format perf lock clean
+.PHONY: help new check bench plan report status ls pretrain test test-slow lint format perf docs lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -76,12 +77,19 @@ format: $(READY) ## Let ruff put the code in order
 perf: $(READY) ## Measure what is promised about speed
 	$(BIN)/python tests/perf
 
+docs: $(READY) $(DOCS)/.ready ## Build the site: site/index.html, complete without a network
+	$(BIN)/python docs/catalogue
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+	@echo 'site/index.html is there; for the search, serve it: $(PYTHON) -m http.server -d site'
+
 lock: ## Pin every dependency again (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
 	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements.lock
+	uv pip compile --group pyproject.toml:docs --universal --generate-hashes \
+	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements-docs.lock
 
 clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	rm -rf $(VENV) $(DOCS) site docs/generated .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo 'Carryover needs Python 3.11 or newer; set PYTHON=...' >&2; exit 2; }
@@ -98,3 +106,15 @@ $(READY): requirements.lock pyproject.toml
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	fi
 	@touch $(READY)
+
+$(DOCS)/.ready: requirements-docs.lock
+	@echo 'Setting up $(DOCS) from requirements-docs.lock (once)'
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(DOCS) && \
+	  VIRTUAL_ENV=$(DOCS) uv pip sync --quiet --require-hashes requirements-docs.lock; \
+	else \
+	  $(PYTHON) -m venv $(DOCS) && \
+	  $(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r requirements-docs.lock; \
+	fi
+	@touch $@

@@ -1,0 +1,58 @@
+"""The page of all backbones that have a name of their own, and the cards of weights that ship."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import words
+
+from backbones import names, pretrained
+from backbones.backbone import describe
+from carryover import plugins
+from carryover.listing import BESIDES
+
+HEADS = ("backbone", "what it is", "family", "parameters", "pixels", "width", "tokens", "pooling", "weights")
+
+
+def backbones_page() -> str:
+    """Every backbone that `carryover ls backbones` lists; the networks are only sketched, without memory."""
+    found = plugins.backbones()
+    rows = [_row(name, plugin) for name, plugin in found.items() if not plugin.problem]
+    return words.page(
+        "Backbones",
+        "As `carryover ls backbones` lists them; parameters are counted without a classifier, tokens are "
+        "patches and what stands before them.",
+        words.table(HEADS, rows),
+        "Besides:",
+        "\n".join(f"- {more}" for more in BESIDES["backbones"]),
+        "## How a backbone is typed",
+        words.prose(inspect.cleandoc(names.__doc__ or "")),
+        "Making one from images of your own: [pretraining](../pretraining.md).",
+        "## Weights that ship",
+        *map(_card, sorted(Path(pretrained.__file__).parent.glob("*.md"))),
+    )
+
+
+def _row(name: str, plugin: plugins.Plugin) -> tuple[str, ...]:
+    info, recipe = describe(name), names.find_recipe(name)
+    tags = recipe.tags if recipe else ()
+    tokens = f"{info.grid[0]} x {info.grid[1]}" + (f" + {info.prefix_tokens}" if info.prefix_tokens else "")
+    return (
+        f"`{name}`",
+        plugin.summary.removesuffix("; random weights"),
+        info.family.replace("_", " "),
+        f"{info.parameters:,}",
+        str(info.input_size[0]),
+        str(info.width),
+        tokens,
+        info.pooling or "none",
+        ", ".join(f"`{tag}`" for tag in tags) or "random",
+    )
+
+
+def _card(path: Path) -> str:
+    """A card, one heading lower and without its picture."""
+    text = re.sub(r"^!\[.*\n?", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return re.sub(r"^(#+ )", r"##\1", text.strip(), flags=re.MULTILINE)

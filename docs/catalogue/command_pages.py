@@ -1,0 +1,57 @@
+"""The page of the command line, from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+
+import click
+import words
+
+from carryover import cli
+
+
+def command_page() -> str:
+    """Every command of `carryover`, with its arguments and options."""
+    group = cli._carryover
+    parts = [command_part(name, command) for name, command in sorted(group.commands.items())]
+    return words.page("The command line", inspect.cleandoc(group.help or ""), *parts, EXITS)
+
+
+EXITS = f"""## Exit codes
+
+{
+    words.table(
+        ("code", ""),
+        [
+            (str(cli.OK), "all went well"),
+            (str(cli.FAILED), "a cell failed, the others ran; or a promise is broken"),
+            (str(cli.REFUSED), "the request cannot be run; nothing was started"),
+            (str(cli.INTERRUPTED), "interrupted; the command that goes on is printed"),
+        ],
+    )
+}"""
+
+
+def command_part(name: str, command: click.Command) -> str:
+    """Its usage, its help, and a row for each option."""
+    context = click.Context(
+        command, info_name=name, parent=click.Context(cli._carryover, info_name="carryover")
+    )
+    usage = " ".join(command.collect_usage_pieces(context))
+    rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]
+    parts = [
+        f"## carryover {name}",
+        f"```text\ncarryover {name} {usage}\n```",
+        inspect.cleandoc(command.help or ""),
+    ]
+    return "\n\n".join([*parts, words.table(("option", "default", ""), rows)] if rows else parts)
+
+
+def _row(option: click.Option, context: click.Context) -> tuple[str, str, str]:
+    flags = ", ".join(option.opts)
+    if not option.is_flag:
+        flags += f" {option.make_metavar(context)}"
+    default = "required" if option.required else ""
+    if not option.is_flag and isinstance(option.default, str | int | float):
+        default = f"`{option.default}`"
+    return f"`{flags}`", default, option.help or ""

@@ -1,0 +1,42 @@
+"""The page of all streams: what each is, and the parameters that may follow its name."""
+
+from __future__ import annotations
+
+import words
+
+from benchmarks.stream import Stream
+from carryover import plugins
+
+
+def streams_page() -> str:
+    """Every stream that `carryover ls streams` lists, by the class behind it."""
+    behind: dict[type[Stream], list[plugins.Plugin]] = {}
+    for name, plugin in plugins.streams().items():
+        if not plugin.problem:
+            behind.setdefault(plugins.stream_class(name)[1], []).append(plugin)
+    return words.page(
+        "Streams",
+        "As `carryover ls streams` lists them. Parameters follow the name: "
+        "`split-cifar100?tasks=20&scenario=class`. What the protocols score is under "
+        "[protocols](../selection.md), where data is looked for under [data](../data.md).",
+        *(_part(cls, named) for cls, named in behind.items()),
+    )
+
+
+def _part(cls: type[Stream], named: list[plugins.Plugin]) -> str:
+    rows = [(f"`{plugin.name}`", plugin.summary) for plugin in named]
+    said = words.module_doc(cls)
+    title = words.first_line(words.own_doc(cls) or said).rstrip(".")
+    origin = named[0].origin
+    return "\n\n".join(
+        filter(
+            None,
+            [
+                f"## {title}",
+                f"From {origin}." if origin != plugins.OURS else "",
+                words.table(("stream", "what it is"), rows),
+                words.prose(said),
+                words.options_table(cls.Parameters).replace("| option |", "| parameter |", 1),
+            ],
+        )
+    )
