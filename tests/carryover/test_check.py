@@ -95,7 +95,8 @@ def test_a_broken_promise_says_what_was_expected_and_seen_and_is_exit_code_1(sma
     assert cli.cli(["check", "ncm"]) == 1
     said = capsys.readouterr().out
     assert re.search(
-        r"failed +footprint .*\n +expected +stored_bits=\d+.*\n +seen +\d+\n +where +tiny_vit", said
+        r"failed +footprint .*\n +expected +stored_bits=\d+.*\n +seen +stored_bits=\d+\n +where +tiny_vit",
+        said,
     )
     assert cli.cli(["check", "ncm", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
