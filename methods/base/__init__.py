@@ -3,6 +3,7 @@
 - `method`     the contract of every method: `Method`, its `Context` and its `Footprint`
 - `gradient`   `GradientMethod`, which owns the training of those that follow a gradient
 - `efficient`  `ParameterEfficient`, for those that insert something small into a frozen network
+- `peft`       `PeftTuner`, for those that the `peft` library inserts
 - `heads`      linear heads for the three scenarios
 """
 

@@ -1,0 +1,67 @@
+"""Tuners that scale or shift what a layer computes, through the `peft` library (see `base.peft`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backbones.backbone import Backbone
+from backbones.training import ParameterGroup, groups_of
+from methods.base import ParameterEfficient
+from methods.base.peft import PeftTuner, Tuner
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+class IA3(Tuner):
+    """(IA)^3: what attention and the MLP compute is scaled (Liu et al., NeurIPS 2022).
+
+    l * (W x) for qkv, W (l * x) for fc2, l one. Trains ia3_l. 64,512. On a fused qkv the queries are scaled
+    too, which adds nothing that scaled keys cannot do: q . k sees only the product of the two scales.
+    """
+
+    name = "ia3"
+
+    @dataclass(frozen=True)
+    class Config(ParameterEfficient.Config):
+        lr: float = 1e-2
+
+    config: Config
+
+    def attach(self, backbone: Backbone) -> None:
+        self.inject(backbone, r".*\b(attn\.qkv|mlp\.fc2)")
+
+    def tuner(self, pattern: str) -> PeftConfig:
+        import peft
+
+        return peft.IA3Config(target_modules=pattern, feedforward_modules=r".*\bmlp\.fc2")
+
+    def groups(self) -> list[ParameterGroup]:
+        """Scales around one do not decay."""
+        return [*groups_of(self.backbone.net.named_parameters(), self.config.lr, 0.0), *self.head_groups()]
+
+
+class BEFT(PeftTuner):
+    """BEFT: a bias is added to what chosen layers put out (arXiv 2509.15974).
+
+    W x + b + d, d zero; the paper's choice is the values, so `targets` is better "qv" than "qkv". Trains
+    beft_bias (1, out). 27,648.
+    """
+
+    name = "beft"
+
+    @dataclass(frozen=True)
+    class Config(PeftTuner.Config):
+        lr: float = 5e-3
+
+    config: Config
+
+    def tuner(self, pattern: str) -> PeftConfig:
+        import peft
+
+        return peft.BeftConfig(target_modules=pattern)
+
+    def groups(self) -> list[ParameterGroup]:
+        """Biases do not decay, whatever their shape."""
+        return [*groups_of(self.backbone.net.named_parameters(), self.config.lr, 0.0), *self.head_groups()]
