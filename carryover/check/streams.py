@@ -105,9 +105,8 @@ class OpenedStream:
         expect(first.info.identity == before, "one identity", "another after it was opened")
         expect(self.stream.info.identity == before, "one identity", "another when it is made again")
         bare, _ = parse(first.info.name)
-        expect(
-            stream_class(bare)[1].accepts(bare), "a canonical name that can be typed", f"{first.info.name!r}"
-        )
+        typeable = type(first).accepts(bare)
+        expect(typeable, "a canonical name that can be typed", f"{first.info.name!r}")
 
     def sealed(self) -> None:
         """Nothing that a task holds leads to the exam or its answers."""
