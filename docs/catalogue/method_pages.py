@@ -62,7 +62,9 @@ def methods_page() -> str:
         f"{len(classes)} methods, as `carryover ls methods` lists them, and what each says of itself. "
         f"{words.YES}: it runs there with its defaults. Scenarios of continual streams: the task of a test "
         "image is known (task), or is not (class, domain).",
+        '<div class="matrix" markdown>',
         words.table(("method", "what it is", *COLUMNS), rows),
+        "</div>",
         "Besides:",
         "\n".join(f"- {more}" for more in BESIDES["methods"]),
         *(
