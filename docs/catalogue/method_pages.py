@@ -87,7 +87,7 @@ def method_part(name: str, cls: type[Method], origin: str, crowded: bool) -> str
     own = words.own_doc(cls)
     said = own if crowded else words.module_doc(cls)
     facts = [
-        ("runs in", _where(reach_of(cls))),
+        ("runs", _where(reach_of(cls))),
         ("trains", trained(cls)),
         ("stores", _stored(cls)),
         ("file", f"`{cls.__module__}`" + (f", of {origin}" if origin != plugins.OURS else "")),
@@ -143,7 +143,7 @@ def _trained(method: Method, name: str) -> str:
     if not (cost.trainable or changing):
         return "nothing within the network" + (f"; {cost.head:,} parameters of a head" if cost.head else "")
     head = f", and {cost.head:,} of a head" if cost.head else ""
-    return f"{_names(changing)}; on `{name}` ({whole:,} parameters): {cost.trainable:,}{head}"
+    return f"{_names(changing)}; on `{name}` ({whole:,} parameters) {cost.trainable:,} numbers{head}"
 
 
 def _names(changing: dict[str, Tensor]) -> str:
