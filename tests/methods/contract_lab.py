@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from backbones.backbone import Backbone, describe, open_backbone
+from backbones.backbone import Backbone, BackboneInfo, describe, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.images import Chunk, Inputs, Labelled
 from benchmarks.naming import typed
@@ -87,7 +87,7 @@ class Case:
 
     @property
     def refusal(self) -> str | None:
-        return self.cls.supports(self.config, stream(self.scenario).info, describe(self.backbone))
+        return _refusal(self)
 
     @property
     def forgets_nothing(self) -> bool:
@@ -97,6 +97,16 @@ class Case:
         stores = stores or (said is None and issubclass(self.cls, ParameterEfficient))
         stores = stores or self.method in FROZEN
         return stores and self.scenario == "task"
+
+
+@cache
+def _refusal(case: Case) -> str | None:
+    return case.cls.supports(case.config, stream(case.scenario).info, _described(case.backbone))
+
+
+@cache
+def _described(backbone: str) -> BackboneInfo:
+    return describe(backbone)
 
 
 @cache
@@ -110,7 +120,7 @@ def all_cases() -> list[Case]:
 
     Those that insert something into a frozen network share all but that: on the other families they are
     tried where the task is known, and of the `peft` library's tuners, which share the rest as well, all
-    but LoRA there and on a ViT alone.
+    but LoRA there and on a ViT alone. `core` says which of them are quick tests.
     """
     plain = [Case(m, b, s) for m in methods() for b in BACKBONES for s in SCENARIOS if tried(m, b, s)]
     return plain + [Case(m, "tiny_vit", s, tuple(o.items())) for m, s, o in VARIANTS]
@@ -123,6 +133,24 @@ def tried(method: str, backbone: str, scenario: str) -> bool:
     if method != "lora" and found(method).__module__.startswith("methods.peft_"):
         return False
     return backbone == "tiny_vit" or scenario == "task"
+
+
+# The other families and scenarios are tried with these; with all the rest they are slow tests.
+EVERYWHERE = ("full_finetune", "linear_probe", "meat", "toast")
+ON_EVERY_FAMILY = (*EVERYWHERE, "adapter", "bitfit", "crosstransformer", "lora", "vpt_deep")
+OF_THE_LIBRARY = ("lora", "adalora", "ia3", "vera")
+
+
+def core(case: Case) -> bool:
+    """Whether a case belongs to the quick tests: every method at least once, on a ViT with the task known."""
+    if case.options:
+        return True
+    library = found(case.method).__module__.startswith("methods.peft_")
+    if library and case.method not in OF_THE_LIBRARY:
+        return False
+    if case.scenario == "task":
+        return case.backbone == "tiny_vit" or case.method in ON_EVERY_FAMILY
+    return case.backbone == "tiny_vit" or (case.method in EVERYWHERE and case.scenario == "class")
 
 
 def _source() -> SourceData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import contract_lab as lab
 import pytest
 import safetensors.torch
 import torch
+from _pytest.mark import ParameterSet
 from contract_lab import Case
 
 from carryover.check.answers import leaks
@@ -20,7 +22,17 @@ CASES = lab.all_cases()
 SUPPORTED = [case for case in CASES if case.refusal is None]
 REFUSED = [case for case in CASES if case.refusal is not None]
 
-supported = pytest.mark.parametrize("case", SUPPORTED, ids=str)
+
+def marked(*values: object) -> ParameterSet:
+    """The parameters of a test, the last of which is its case: one worker tries all promises of a case."""
+    case = values[-1]
+    assert isinstance(case, Case)
+    group = pytest.mark.xdist_group(str(case))
+    marks = [group] if lab.core(case) else [group, pytest.mark.slow]
+    return pytest.param(*values, marks=marks, id="-".join(map(str, values)))
+
+
+supported = pytest.mark.parametrize("case", map(marked, SUPPORTED))
 # One place of each method: what does not depend on the scenario, or takes a training of its own.
 SINGLE = [c for c in SUPPORTED if (c.backbone, c.scenario, c.options) == ("tiny_vit", "task", ())]
 ONCE = {"config", "generators", "NaN", "one class", "one image", "unknown task"}
@@ -39,7 +51,7 @@ def kept(promise: str, case: Case) -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(("promise", "case"), TRIED, ids=str)
+@pytest.mark.parametrize(("promise", "case"), itertools.starmap(marked, TRIED))
 def test_a_promise_is_kept(promise: str, case: Case) -> None:
     kept(promise, case)
 
@@ -51,7 +63,7 @@ def test_what_it_says_it_supports_runs_to_the_end(case: Case) -> None:
     assert len(learnt.states) == len(learnt.logits) == 3
 
 
-@pytest.mark.parametrize("case", [c for c in SUPPORTED if c.forgets_nothing], ids=str)
+@pytest.mark.parametrize("case", [marked(c) for c in SUPPORTED if c.forgets_nothing])
 def test_who_stores_what_a_task_needs_forgets_nothing(case: Case) -> None:
     kept("forgetting", case)
 
@@ -100,8 +112,7 @@ def test_a_fresh_process_predicts_old_tasks_with_the_same_bits(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "case",
-    [c for c in SUPPORTED if c.backbone == "tiny_vit" and c.scenario != "domain" and not c.options],
-    ids=str,
+    [marked(c) for c in SUPPORTED if c.backbone == "tiny_vit" and c.scenario != "domain" and not c.options],
 )
 def test_columns_stand_for_the_classes_in_the_order_learnt(case: Case) -> None:
     rate = {"lr": 1.0 if case.method == "meat" else 1e-3}
