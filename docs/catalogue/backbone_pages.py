@@ -48,7 +48,7 @@ def _row(name: str, plugin: plugins.Plugin) -> tuple[str, ...]:
         str(info.width),
         tokens,
         info.pooling or "none",
-        ", ".join(f"`{tag}`" for tag in tags) or "random",
+        ", ".join(tags) or "random",
     )
 
 

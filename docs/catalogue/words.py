@@ -97,7 +97,7 @@ def options_table(options: type, leave_out: Mapping[str, object] | None = None) 
     """A row for each field of a dataclass, but those whose default `leave_out` has too; "" for none."""
     docs, hints = option_docs(options), get_type_hints(options)
     search = getattr(options, "search", {})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for field in dataclasses.fields(options):
         default = field.default_factory() if callable(field.default_factory) else field.default
         if leave_out and field.name in leave_out and leave_out[field.name] == default:
@@ -105,7 +105,7 @@ def options_table(options: type, leave_out: Mapping[str, object] | None = None) 
         searched = value_words(search[field.name]) if field.name in search else ""
         words = docs.get(field.name, "")
         rows.append((f"`{field.name}`", type_words(hints[field.name]), value_words(default), searched, words))
-    heads = ("option", "type", "default", "searched", "what it is")
+    heads: tuple[str, ...] = ("option", "type", "default", "searched", "what it is")
     if not any(row[3] for row in rows):
         heads, rows = (*heads[:3], heads[4]), [(*row[:3], row[4]) for row in rows]
     return table(heads, rows) if rows else ""
