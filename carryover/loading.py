@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import importlib
 import inspect
-import os
 import signal
 import sys
 import threading
@@ -70,17 +69,27 @@ def explained(what: str, source: Path | None) -> Iterator[None]:
         raise RequestError(f"{what}: {_line(error, source)}: {reason}; mend or uninstall it") from error
 
 
+class _TooLongError(BaseException):
+    """Raised within an import that is given up; no `except Exception` of its code stops it."""
+
+
+def _give_up(number: int, frame: object) -> None:
+    raise _TooLongError
+
+
 @contextmanager
 def watched(what: str, slow: float | None = None, limit: float | None = None) -> Iterator[None]:
     """Code of others runs meanwhile: after `slow` seconds a line says whose, after `limit` it is stopped.
 
     RequestError for one that was stopped. Only Python code can be, and only in the main thread; within a
-    C library, or in a process that ignores Ctrl-C, the line is all.
+    C library the line is all.
     """
     slow, limit = slow or SLOW, limit or LIMIT
-    done, late, lock = threading.Event(), threading.Event(), threading.Lock()
-    ours = threading.current_thread() is threading.main_thread()
-    stoppable = ours and callable(signal.getsignal(signal.SIGINT))
+    done, lock = threading.Event(), threading.Lock()
+    main = threading.main_thread()
+    # Not Ctrl-C's signal, which is ignored in whatever a shell starts in the background.
+    stoppable = threading.current_thread() is main and hasattr(signal, "pthread_kill")
+    before = signal.signal(signal.SIGUSR1, _give_up) if stoppable else None
 
     def watch() -> None:
         if done.wait(slow):
@@ -90,8 +99,8 @@ def watched(what: str, slow: float | None = None, limit: float | None = None) ->
             return
         with lock:
             if not done.is_set():
-                late.set()
-                os.kill(os.getpid(), signal.SIGINT)
+                assert main.ident is not None
+                signal.pthread_kill(main.ident, signal.SIGUSR1)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -101,12 +110,13 @@ def watched(what: str, slow: float | None = None, limit: float | None = None) ->
         finally:
             with lock:
                 done.set()
-    except KeyboardInterrupt:
-        if not late.is_set():
-            raise
+    except _TooLongError:
         raise RequestError(
             f"{what} did not come to an end of its import in {limit:g} s; mend or uninstall it"
         ) from None
+    finally:
+        if stoppable:
+            signal.signal(signal.SIGUSR1, before)
 
 
 def check_method(what: str, method: type[Method]) -> None:
