@@ -82,6 +82,7 @@ class ReadyCell:
             "schema": SCHEMA.partition(".")[0],
             "method": self.cell.method,
             "stream": info.identity,
+            "pool": pool.fingerprint if (pool := self.stream.pool) is not None else None,
             "backbone": [backbone.identity, backbone.weights, backbone.preprocessing.describe()],
             "seed": self.cell.seed,
             # What was typed as well: a default that is typed is another cell, under another contract.

@@ -146,6 +146,12 @@ def test_the_pool_shares_no_class_with_the_exam_or_its_own_validation():
     assert len(tested | train | valid) == len(tested) + len(train) + len(valid) <= 30
 
 
+def test_what_a_method_may_prepare_on_is_part_of_the_key():
+    other = ready("protonet", f"{STREAM}&pool=others")
+    assert ready("protonet").key_parts["pool"] != other.key_parts["pool"]
+    assert ready("protonet").key_parts["stream"] == other.key_parts["stream"]  # the episodes are the same
+
+
 def test_pool_episodes_are_a_function_of_seed_and_number():
     first, second = stream().pool, stream().pool
     for number in (0, 7):

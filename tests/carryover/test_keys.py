@@ -94,7 +94,7 @@ def test_results_logging_and_jobs_are_not_even_known_to_a_cell(pictures: Path) -
     assert set(vars(cell.conditions)) == {"numerics", "reuse", "eval_batch", "selection"}
     fields = {"cell", "method", "config", "stream", "backbone", "conditions", "plugins", "refusal"}
     assert set(cell.__dataclass_fields__) == fields
-    parts = {"schema", "method", "stream", "backbone", "seed", "config", "code", "packages"}
+    parts = {"schema", "method", "stream", "pool", "backbone", "seed", "config", "code", "packages"}
     assert set(cell.key_parts) == parts | {"numerics", "evaluation", "selection", "files"}
 
 
