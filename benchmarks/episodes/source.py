@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.episodes.classes import ClassSet
+from benchmarks.episodes.classes import FEWEST_CLASSES, ClassSet
 from benchmarks.episodes.sampler import Draw
 from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
@@ -23,7 +23,6 @@ from benchmarks.sources.source import SourceData
 
 SplitName = Literal["train", "valid", "test"]
 HELD_OUT = 0.2  # of the classes, for each of test and valid
-ENOUGH = 5  # classes, without which no episode can be drawn
 ALPHABETS = frozenset({"omniglot", "glyphs"})  # whose class names are alphabet/character
 
 
@@ -117,15 +116,15 @@ class LabelledEpisodes(EpisodeSource):
         return self._data.fingerprint
 
     def has(self, split: SplitName) -> bool:
-        return len(self._splits[split]) >= ENOUGH
+        return len(self._splits[split]) >= FEWEST_CLASSES
 
     def classes(self, split: SplitName) -> ClassSet:
         names = self._data.class_names
         members = self._splits[split]
-        if len(members) < ENOUGH:
+        if len(members) < FEWEST_CLASSES:
             raise DataError(
                 f"{self.name}: the {split} split has {len(members)} of {len(names)} classes, and an episode "
-                f"needs {ENOUGH}; take classes=all to test on all of them, or a source with more classes"
+                f"needs {FEWEST_CLASSES}; take classes=all to test on all of them, or a source that has more"
             )
         counts = np.array([len(self._rows[c]) for c in members])
         called = tuple(names[c] for c in members)

@@ -66,7 +66,7 @@ class Procedural:
         # also of those on other data. What it draws is in the key: the fingerprint of the pixels.
         family: Family = import_module("benchmarks.procedural.families").FAMILIES[drawn.family]
         train, test = (
-            _coarser(open_table(_Rows(family, split), store, progress, size), drawn.level)
+            at_level(open_table(_split(family, split), store, progress, size), drawn.level)
             for split in ("train", "test")
         )
         rule = f"drawn with seed {SEED}: {family.train} training and {family.test} test images of each of "
@@ -74,7 +74,11 @@ class Procedural:
         return pair(train, test, title=self.name, rule=rule, size=size, terms=TERMS)
 
 
-def _coarser(data: Labelled, level: int | None) -> Labelled:
+def _split(family: Family, split: str) -> Drawings:
+    return Drawings(f"{family.name} {split}", family, family.indices(split), SEED)
+
+
+def at_level(data: Labelled, level: int | None) -> Labelled:
     """The same images, labelled with one level of the hierarchy."""
     if level is None:
         return data
@@ -83,17 +87,18 @@ def _coarser(data: Labelled, level: int | None) -> Labelled:
     return Labelled(data.inputs, np.array([names.index(part) for part in parts])[data.labels], names)
 
 
-class _Rows:
-    """One split of a family before it is drawn, the classes in turn (see `Rows`)."""
+class Drawings:
+    """The same indices of every class of a family before they are drawn, the classes in turn (see `Rows`)."""
 
-    def __init__(self, family: Family, split: str) -> None:
-        self.title = f"{family.name} {split}"
+    def __init__(self, title: str, family: Family, indices: range, seed: int) -> None:
+        self.title = title
         self._family = family
-        self._indices = family.indices(split)
+        self._indices = indices
+        self._seed = seed
 
     def identity(self) -> str:
         family = self._family
-        return f"procedural {family.name} version {family.version} seed {SEED} {self._indices}"
+        return f"procedural {family.name} version {family.version} seed {self._seed} {self._indices}"
 
     def labels(self) -> tuple[Indices, tuple[str, ...]]:
         names = self._family.class_names
@@ -107,6 +112,6 @@ class _Rows:
         classes = len(self._family.class_names)
         for row in range(start, classes * len(self._indices)):
             number, label = divmod(row, classes)
-            pixels = self._family.draw(label, SEED, self._indices[number])
+            pixels = self._family.draw(label, self._seed, self._indices[number])
             height, width, _ = pixels.shape
             yield f"{self.title}, row {row}", b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()

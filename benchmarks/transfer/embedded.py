@@ -5,7 +5,7 @@ Drawn with a seed of their own, so that they share no image with the streams tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.images import Indices, Labelled
 from benchmarks.procedural.family import Family
 from benchmarks.sources import open_source
-from benchmarks.sources.procedural import DRAWN
+from benchmarks.sources.procedural import DRAWN, Drawings, at_level
 from benchmarks.sources.source import DRAWN_RULE
 from benchmarks.stream import Place
 from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
@@ -51,10 +51,10 @@ class DrawnTask(TransferTask):
         kinds = len(family.class_names)
         test, fitted = TEST // kinds, -(-(TRAIN + VAL) // kinds)
         whole, held = (
-            _at_level(open_table(rows, place.store, place.progress, size), drawn.level)
+            at_level(open_table(rows, place.store, place.progress, size), drawn.level)
             for rows in (
-                _Drawings(f"{family.name} train800 and val200", family, range(test, test + fitted)),
-                _Drawings(f"{family.name} test", family, range(test)),
+                Drawings(f"{family.name} train800 and val200", family, range(test, test + fitted), SEED),
+                Drawings(f"{family.name} test", family, range(test), SEED),
             )
         )
         rule = (
@@ -78,39 +78,6 @@ def in_turn(labels: Indices, classes: int, count: int) -> Indices:
     """`count` rows, one class after another and each class in its own order: any run of them is balanced."""
     rows = [np.flatnonzero(labels == label) for label in range(classes)]
     return np.array([rows[number % classes][number // classes] for number in range(count)], np.int64)
-
-
-def _at_level(data: Labelled, level: int | None) -> Labelled:
-    """The same images, labelled with one level of their names."""
-    if level is None:
-        return data
-    parts = [name.split("/")[level] for name in data.class_names]
-    names = tuple(sorted(set(parts)))
-    return Labelled(data.inputs, np.array([names.index(part) for part in parts])[data.labels], names)
-
-
-class _Drawings:
-    """Some indices of every class of a family before they are drawn, the classes in turn (see `Rows`)."""
-
-    def __init__(self, title: str, family: Family, indices: range) -> None:
-        self.title = title
-        self._family = family
-        self._indices = indices
-
-    def identity(self) -> str:
-        return f"procedural {self._family.name} version {self._family.version} seed {SEED} {self._indices}"
-
-    def labels(self) -> tuple[Indices, tuple[str, ...]]:
-        names = self._family.class_names
-        return np.tile(np.arange(len(names)), len(self._indices)), names
-
-    def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
-        classes = len(self._family.class_names)
-        for row in range(start, classes * len(self._indices)):
-            number, label = divmod(row, classes)
-            pixels = self._family.draw(label, SEED, self._indices[number])
-            height, width, _ = pixels.shape
-            yield f"{self.title}, row {row}", b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()
 
 
 APPEARANCE, STRUCTURED = "appearance", "structured"
