@@ -25,16 +25,25 @@ from benchmarks.transfer.task import Load, Parts, TransferTask
 
 @dataclass(frozen=True)
 class Suite:
-    """The tasks of one name, in order; size: side of their images unless it is given."""
+    """The tasks of one name, in order.
+
+    size: side of their images unless it is given; selection: how options are chosen unless a user says
+    otherwise, as the published tables have it; "": as the protocol has it.
+    """
 
     tasks: tuple[TransferTask, ...]
     size: int
     summary: str
+    selection: str = ""
 
+
+SELECTION = "search?epochs=100"
 
 SUITES = {
-    "vtab-1k": Suite(vtab.TASKS, 224, "VTAB-1k: 19 tasks of 800 + 200 training images"),
-    "fgvc": Suite(fgvc.TASKS, 224, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars"),
+    "vtab-1k": Suite(vtab.TASKS, 224, "VTAB-1k: 19 tasks of 800 + 200 training images", SELECTION),
+    "fgvc": Suite(
+        fgvc.TASKS, 224, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars", SELECTION
+    ),
     "embedded-transfer": Suite(
         embedded.TASKS, 64, "ten small tasks of 800 + 200 training images; drawn here, and digits"
     ),
@@ -72,7 +81,8 @@ class TransferStream(Stream):
             size=None if size == suite.size else size,
         )
         self._parts = [load(place, size) for load in _found(name, tasks)]
-        self._info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
+        info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
+        self._info = replace(info, selection=suite.selection)
 
     @property
     def info(self) -> StreamInfo:

@@ -559,3 +559,14 @@ def test_drawn_images_are_those_of_no_split_stream() -> None:
 def test_a_stream_of_transfer_is_found_by_its_name() -> None:
     assert set(TransferStream.catalogue) == {"vtab-1k", "fgvc", "embedded-transfer"}
     assert SUITES["vtab-1k"].tasks == vtab.TASKS
+
+
+def test_published_suites_are_searched_with_their_hundred_epochs(
+    vtab_stream: tuple[Path, TransferStream],
+) -> None:
+    assert {name: suite.selection for name, suite in SUITES.items()} == {
+        "vtab-1k": "search?epochs=100",
+        "fgvc": "search?epochs=100",
+        "embedded-transfer": "",
+    }
+    assert vtab_stream[1].info.selection == "search?epochs=100"
