@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from backbones.muon import Muon
 from backbones.numerics import Numerics
 from benchmarks.progress import Progress
 
@@ -57,6 +58,7 @@ class ParameterGroup:
     parameters: Sequence[nn.Parameter]
     lr: float
     weight_decay: float = 0.0
+    matrices: bool = False  # Muon moves these by orthogonal steps
 
 
 def groups_of(
@@ -69,17 +71,17 @@ def groups_of(
     trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     matrices = [parameter for name, parameter in trained if parameter.ndim > 1 and name not in spared]
     vectors = [parameter for name, parameter in trained if parameter.ndim <= 1 or name in spared]
-    pairs = ((matrices, weight_decay), (vectors, 0.0))
-    return [ParameterGroup(chosen, lr, decay) for chosen, decay in pairs if chosen]
+    kinds = (ParameterGroup(matrices, lr, weight_decay, matrices=True), ParameterGroup(vectors, lr))
+    return [group for group in kinds if group.parameters]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how: AdamW or SGD with momentum 0.9; cosine to zero after a linear warm-up."""
+    """How long and how: AdamW, SGD with momentum 0.9 or Muon; cosine to zero after a linear warm-up."""
 
     epochs: int
     warmup_epochs: float = 0.0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     clip_norm: float | None = None
 
     def rate(self, step: int, steps: int) -> float:
@@ -168,9 +170,16 @@ def fit(
 
 def _optimizer(groups: Sequence[ParameterGroup], recipe: Recipe, numerics: Numerics) -> torch.optim.Optimizer:
     settings = [
-        {"params": list(group.parameters), "lr": group.lr, "weight_decay": group.weight_decay}
+        {
+            "params": list(group.parameters),
+            "lr": group.lr,
+            "weight_decay": group.weight_decay,
+            "matrices": group.matrices,
+        }
         for group in groups
     ]
+    if recipe.optimizer == "muon":
+        return Muon(settings, lr=0.0)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(settings, lr=0.0, momentum=0.9)
     return torch.optim.AdamW(settings, lr=0.0, fused=True)

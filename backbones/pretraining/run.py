@@ -145,7 +145,9 @@ class Run:
             mirror=self.plan.mirror,
         )
         epochs = sum(stage.epochs for stage in self.stages)
-        recipe = training.Recipe(epochs, settings.warmup_epochs, clip_norm=settings.clip_norm or None)
+        recipe = training.Recipe(
+            epochs, settings.warmup_epochs, settings.optimizer, clip_norm=settings.clip_norm or None
+        )
         self.objective.train()
         self._started = time.monotonic()
         return training.fit(

@@ -76,7 +76,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("killed_at", range(1, EPOCHS * STEPS + 1))
 def test_killed_at_any_step_it_ends_with_the_same_bits(optimizer: str, killed_at: int) -> None:
     undisturbed = net()
