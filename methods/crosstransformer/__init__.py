@@ -23,39 +23,30 @@ and their labels. At most `max_support` images of a task are kept, as maps, not 
 - `batchnorm`      whose moments queries are normalised with
 - `meta_training`  the loop
 - `heads`          heads in files
+- `start`          which head a run starts from: one in a file, one trained on the pool, or a random one
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
-import safetensors.torch
-import timm
 import torch
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Inputs
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
 from methods.base.method import below, learnt_tensor, stored_bits
 from methods.crosstransformer.head import CrossHead, Norm, Projected
-from methods.crosstransformer.heads import Card, load_head, save_head, shipped
-from methods.crosstransformer.meta_training import Outcome, Schedule, meta_train
-from methods.crosstransformer.network import NetworkEpisodes
-from methods.crosstransformer.views import FrozenEpisodes
+from methods.crosstransformer.heads import Card
+from methods.crosstransformer.start import SEED, file_of, started
 
-SEED = 0  # of meta-training, whatever the cell's seed: it is made once
-ON_CPU, ON_ACCELERATOR = 2_000, 100_000  # updates
 NET, HEAD = "net.", "head."
 
 
@@ -134,146 +125,25 @@ class CrossTransformer(Method):
 
     @classmethod
     def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
-        if config.head in ("random", "train"):
-            return ()
-        found = Path(config.head) if config.head else cls._shipped(config, backbone)
+        found = file_of(config, backbone)
         return () if found is None else (found,)
-
-    # The head.
 
     def prepare(self, pool: Pool | None) -> None:
         """Take the head that is asked for; RequestError where there is none and no pool to train it on."""
-        config, backbone = self.config, self.backbone
-        if config.head == "random":
-            self.context.progress.warn(f"{self.name}: head=random was not trained at all")
-            return
-        if config.head not in ("", "train"):
-            self._take(*load_head(Path(config.head).expanduser(), backbone), config.head)
-            return
-        found = None if config.head else self._shipped(config, backbone)
-        if found is not None:
-            self._take(*load_head(found, backbone), str(found))
-        elif pool is not None:
-            self._train(pool)
-        else:
-            raise RequestError(
-                f"{self.name}: no head ships for {backbone.name} with these options, and "
-                f"{self.context.info.name} has no pool to train one on; name a file (head=PATH), take a "
-                "stream with a pool, or head=random, which is not trained"
-            )
+        self.card = started(self, pool)
 
-    @classmethod
-    def _shipped(cls, config: Any, backbone: Backbone) -> Path | None:
-        """The head that ships, where all that shapes meta-training, SimCLR's share aside, is the default."""
-        plain = cls.Config(simclr=config.simclr, max_support=config.max_support)
-        return shipped(backbone.name, config.simclr) if config == plain else None
-
-    def _take(self, tensors: dict[str, Tensor], card: Card, where: str) -> None:
-        config = self.config
-        for name in ("d_k", "d_v", "norm", "scale", "mode"):
-            if getattr(card, name) != getattr(config, name):
-                raise RequestError(
-                    f"the head {where} has {name}={getattr(card, name)} and {name}={getattr(config, name)} "
-                    f"is asked for; say {name}={getattr(card, name)}, or take head=train"
-                )
-        self.head.load_state_dict(below(HEAD, tensors))
-        if card.mode == "full":
-            self.backbone.net.load_state_dict(below(NET, tensors))
-        self.card = card
-
-    def _train(self, pool: Pool) -> None:
-        """Meta-train on the pool, or read what an earlier run kept."""
-        backbone, store = self.backbone, self.backbone.store
-        if store is None:
-            self.card = self._meta_train(pool)
-            return
-
-        def make(folder: Path) -> None:
-            card = self._meta_train(pool)
-            safetensors.torch.save_file(self._trained(), folder / "head.safetensors")
-            (folder / "card.json").write_bytes(msgspec.json.encode(card))
-
-        asked = dataclasses.replace(self.config, head="", max_support=0, updates=self._schedule().updates)
-        key = derive(
-            "crosstransformer",
-            backbone.identity,
-            backbone.weights,
-            backbone.preprocessing.describe(),
-            repr(backbone.info.grid),
-            pool.fingerprint,
-            "" if pool.validation is None else pool.validation.fingerprint,
-            repr(asked),
-            SEED,
-            backbone.numerics.describe(),
-            torch.__version__,
-        )
-        folder = store.get("crosstransformer", f"{key:016x}", make)
-        card = msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
-        self._take(safetensors.torch.load_file(folder / "head.safetensors"), card, str(folder))
-
-    def _meta_train(self, pool: Pool) -> Card:
-        config, backbone, context, started = self.config, self.backbone, self.context, time.monotonic()
-        schedule = self._schedule()
-        full = config.mode == "full"
-        self.head.requires_grad_(True)
-        size = 0
-        try:
-            if full:
-                backbone.freeze(except_=lambda name: True)
-                network = NetworkEpisodes(backbone, pool, SEED, config.simclr)
-                outcome = meta_train(self.head, network, schedule, context.journal, context.progress)
-            else:
-                options = config.simclr, config.views, config.bank_images
-                frozen = FrozenEpisodes(backbone, pool, SEED, *options, context.progress)
-                size = 0 if frozen.bank is None else len(frozen.bank.positions)
-                outcome = meta_train(self.head, frozen, schedule, context.journal, context.progress)
-        finally:
-            self.head.requires_grad_(False)
-            backbone.freeze()
-            backbone.eval()
-        return self._card(pool, schedule, outcome, size, time.monotonic() - started)
-
-    def _schedule(self) -> Schedule:
-        config = self.config
-        updates = config.updates or (ON_CPU if self.backbone.device.type == "cpu" else ON_ACCELERATOR)
-        return Schedule(updates, config.lr, config.decay, config.decay_every or max(1, updates // 50))
-
-    def _card(self, pool: Pool, schedule: Schedule, outcome: Outcome, bank: int, seconds: float) -> Card:
-        config, backbone = self.config, self.backbone
-        return Card(
-            backbone=backbone.name,
-            identity=backbone.identity,
-            weights=backbone.weights,
-            stream=self.context.info.name,
-            pool=pool.fingerprint,
-            mode=config.mode,
-            d_k=config.d_k,
-            d_v=config.d_v,
-            norm=config.norm,
-            scale=config.scale,
-            updates=outcome.updates,
-            best=outcome.best,
-            simclr=config.simclr,
-            most_support=outcome.most_support,
-            bank_images=bank,
-            views=config.views if bank else 0,
-            lr=schedule.lr,
-            decay=schedule.decay,
-            decay_every=schedule.decay_every,
-            seed=SEED,
-            accuracy=outcome.accuracy,
-            loss=outcome.loss,
-            numerics=backbone.numerics.describe(),
-            versions={"torch": str(torch.__version__), "timm": timm.__version__},
-            seconds=round(seconds, 1),
-        )
-
-    def _trained(self) -> dict[str, Tensor]:
-        """All that meta-training changes, on the CPU."""
+    def trained(self) -> dict[str, Tensor]:
+        """All that meta-training changes, on the CPU: the head, and with mode=full the network."""
         tensors = {HEAD + name: tensor for name, tensor in self.head.state_dict().items()}
         if self.config.mode == "full":
             tensors |= {NET + name: tensor for name, tensor in self.backbone.net.state_dict().items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `trained` gave; it is read by name, so a whole state serves as well."""
+        self.head.load_state_dict(below(HEAD, tensors))
+        if self.config.mode == "full":
+            self.backbone.net.load_state_dict(below(NET, tensors))
 
     # Tasks.
 
@@ -339,7 +209,7 @@ class CrossTransformer(Method):
     # What is kept.
 
     def state(self) -> dict[str, Tensor]:
-        stored = self._trained()
+        stored = self.trained()
         stored |= {f"maps.{task}": maps for task, maps in self._maps.items()}
         stored |= {f"labels.{task}": labels for task, labels in self._labels.items()}
         return {"learnt": learnt_tensor(self.learnt)} | stored
@@ -347,13 +217,11 @@ class CrossTransformer(Method):
     def state_for(self, task_id: int | None) -> dict[str, Tensor]:
         if task_id is None:
             return self.state()
-        return self._trained() | {"maps": self._maps[task_id], "labels": self._labels[task_id]}
+        return self.trained() | {"maps": self._maps[task_id], "labels": self._labels[task_id]}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.learnt = state["learnt"].tolist()
-        self.head.load_state_dict(below(HEAD, state))
-        if self.config.mode == "full":
-            self.backbone.net.load_state_dict(below(NET, state))
+        self.take(state)
         self._maps = {int(task): maps for task, maps in below("maps.", state).items()}
         self._labels = {int(task): labels for task, labels in below("labels.", state).items()}
         self._projected = None
@@ -365,11 +233,3 @@ class CrossTransformer(Method):
     def observations(self) -> dict[str, float]:
         """Support images kept of the last task."""
         return {"support": float(len(self._labels[self.learnt[-1]]))} if self.learnt else {}
-
-
-def export(method: CrossTransformer, folder: Path, commit: str = "") -> Path:
-    """Write a meta-trained head and its card as `head=PATH` takes them; RequestError for an untrained one."""
-    if method.card is None:
-        raise RequestError(f"the head of {method.name} was not trained; prepare it on a pool first")
-    card = msgspec.structs.replace(method.card, commit=commit)
-    return save_head(folder, method._trained(), card)

@@ -17,12 +17,13 @@ from torch.nn.functional import cross_entropy
 from backbones.training import TrainingError
 from benchmarks.errors import DataError, RequestError
 from benchmarks.store import Store
-from methods.crosstransformer import CrossTransformer, export, meta_training
+from methods.crosstransformer import CrossTransformer, meta_training
 from methods.crosstransformer import head as heads_of
 from methods.crosstransformer.episodes import EpisodeMaps
 from methods.crosstransformer.head import ABSENT, CrossHead
 from methods.crosstransformer.meta_training import Schedule, meta_train, normalise
 from methods.crosstransformer.network import NetworkEpisodes
+from methods.crosstransformer.start import export
 from methods.crosstransformer.views import Bank, FrozenEpisodes, PoolMaps
 from methods.protonet import logits_of, sums_of
 
@@ -229,9 +230,9 @@ def test_a_killed_meta_training_ends_with_the_same_bits(monkeypatch, name, mode)
     journal.stop = 0
     resumed = prepared(name, journal=journal, mode=mode)
     assert journal.saves == 3 + 2  # after updates 4 and 5, and not again after 1 to 3
-    expected = whole._trained()
-    assert expected.keys() == resumed._trained().keys()
-    assert all(torch.equal(tensor, expected[key]) for key, tensor in resumed._trained().items())
+    expected = whole.trained()
+    assert expected.keys() == resumed.trained().keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in resumed.trained().items())
     timeless = [msgspec.structs.replace(method.card, seconds=0.0) for method in (whole, resumed)]
     assert timeless[0] == timeless[1]
 
@@ -336,7 +337,7 @@ def test_converted_episodes_come_from_the_bank_with_other_views_for_queries():
 def test_what_meta_training_made_is_kept_and_read_again(tmp_path, monkeypatch):
     store = Store(tmp_path)
     first = prepared(store=store)
-    monkeypatch.setattr("methods.crosstransformer.meta_train", None)  # would fail if it were called
+    monkeypatch.setattr("methods.crosstransformer.start.meta_train", None)  # would fail if it were called
     again = prepared(store=store)
     assert torch.equal(again.head.key.weight, first.head.key.weight)
     assert again.card == first.card
