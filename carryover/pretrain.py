@@ -20,10 +20,10 @@ from benchmarks.naming import parse, typed
 from benchmarks.sources import open_source
 from benchmarks.store import Store, locked
 from carryover.journal import Journal
+from carryover.machine import commit
 from carryover.progress import shown
 from carryover.request import command
 from carryover.results import slug
-from carryover.run import commit
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 

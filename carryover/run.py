@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import platform
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,9 +24,9 @@ from benchmarks.store import locked, write_atomic
 from benchmarks.stream import StreamInfo
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.journal import Journal
-from carryover.plugins import HOUSE
+from carryover.machine import commit, peak_memory, processor
 from carryover.protocols.work import Work
-from carryover.record import Code, Cost, Env, Record, Selection, Status
+from carryover.record import Cost, Env, Record, Selection, Status
 from carryover.results import Results
 from carryover.selection import select
 from methods.base import Context, Method
@@ -82,7 +79,7 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
     journal.notes = warned.messages
     record: Record
     predictions: dict[tuple[int, int], Indices] | None
-    with _peak_memory(ready.backbone.device) as peak:
+    with peak_memory(ready.backbone.device) as peak:
         try:
             write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
             record, predictions = _learn(ready, results, journal, warned, workers, started, peak)
@@ -260,7 +257,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
             threads=numerics.threads,
             python=platform.python_version(),
             platform=platform.platform(),
-            processor=_processor(),
+            processor=processor(),
             packages=ready.code.packages,
         ),
         started=started,
@@ -302,56 +299,6 @@ class _Warnings:
         if message not in self.messages:  # a method made anew for each episode says it each time
             self.messages.append(message)
             self.shown.warn(message)
-
-
-@contextlib.contextmanager
-def _peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Peak memory of this stretch in MiB: of the accelerator where there is one, else of the process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
-        return
-    # Linux can reset the high-water mark; elsewhere it is that of the whole process.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    yield _high_water
-
-
-def _high_water() -> float:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def commit() -> Code:
-    """What git says of this installation; empty outside a clone."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(HOUSE), *words], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    if not (HOUSE / ".git").exists():
-        return Code()
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return Code(git=git("rev-parse", "HEAD"), dirty=bool(changed))
-    except (OSError, subprocess.CalledProcessError):
-        return Code()
-
-
-def _processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return platform.processor() or platform.machine()
 
 
 def _now() -> datetime.datetime:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from benchmarks.images import Indices, Inputs
 from benchmarks.stream import Exam, StreamInfo
-from carryover.check.subject import Subject, around
+from carryover.check.subject import Subject
+from carryover.check.surroundings import around
 from carryover.check.verdict import expect
 
 CALLS = ("prepare", "learn", "predict", "state", "state_for", "footprint", "observations")

@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.stream import Exam, Task
-from carryover.check.subject import Lesson, Subject, answered
+from carryover.check.lesson import Lesson, answered
+from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, not_applicable, told
 
 

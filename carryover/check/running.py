@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
-from carryover.check.subject import Subject, around, batches_by_workers, scatter
+from carryover.check.subject import Subject
+from carryover.check.surroundings import around, batches_by_workers, scatter
 from carryover.check.verdict import BrokenError, expect, not_applicable, told
 from carryover.protocols.work import pick
 

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from backbones import loading
 from backbones.backbone import Backbone
-from benchmarks.images import Labelled, Pixels
+from benchmarks.images import Pixels
 from benchmarks.progress import Silent
 from benchmarks.seeds import Seeds
-from benchmarks.stream import Exam, Stream, StreamInfo, Task
+from benchmarks.stream import Stream, StreamInfo
 from carryover.cell import PROTOCOLS
+from carryover.check.lesson import Lesson, lesson_of
+from carryover.check.surroundings import ambient
 from carryover.journal import Progress as Done
 from carryover.journal import serialise
-from carryover.protocols import transfer
 from carryover.protocols.continual import state_digest
 from carryover.protocols.work import Result, Work, hand_over
 from methods.base import Context, Method
-
-
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What a learner is led through: all tasks of a continual stream, else an episode or task, as task 0."""
-
-    info: StreamInfo
-    tasks: Sequence[Task]
-    exam: Exam
-
-    def known(self, task: int) -> int | None:
-        """The task id that `predict` is given."""
-        return task if self.info.scenario == "task" else None
-
-    def columns(self, task: int, learnt: int) -> tuple[int, ...]:
-        """Global classes that the columns of the logits stand for, for the images of `task`."""
-        if self.info.scenario == "task":
-            return self.info.classes[task]
-        return tuple(dict.fromkeys(cls for of_task in self.info.classes[:learnt] for cls in of_task))
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,86 +200,3 @@ class Watch:
     def commit(self, progress: Done, state: dict[str, Tensor] | None = None) -> None:
         if state is not None:
             self.written.append(serialise(state))
-
-
-def lesson_of(stream: Stream) -> Lesson:
-    """All tasks of a continual stream; of others the first, alone."""
-    info, (tasks, exam) = stream.info, stream.open(0)
-    if info.protocol == "continual":
-        return Lesson(info, tasks, exam)
-    first = tasks[0]
-    if info.protocol == "few_shot":
-        task = replace(first, id=0)
-        sizes = (len(first.train), 0, len(exam.inputs(first.id)))
-        info = replace(
-            info, classes=(first.classes,), sizes=(sizes,), task_names=first.class_names, episodes=1
-        )
-    else:
-        task = transfer.alone(first, Labelled.join([first.train, first.val]))
-        info = transfer.only(info, first)
-    return Lesson(info, [task], Exam({0: answered(exam, first)}, {0: first.classes}))
-
-
-def answered(exam: Exam, task: Task) -> Labelled:
-    """The test images of a task with their labels: who checks may know them."""
-    labels = np.array([task.classes.index(cls) for cls in exam._answers[task.id]], dtype=np.int64)
-    return Labelled(exam.inputs(task.id), labels, task.class_names)
-
-
-@contextlib.contextmanager
-def ambient(seed: int) -> Iterator[None]:
-    """All global generators in a known state, and as they were afterwards."""
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    scatter(seed)
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        torch.set_rng_state(kept[2])
-
-
-def scatter(seed: int) -> None:
-    """Put every global generator somewhere else."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def around(
-    method: Method,
-    calls: Sequence[str],
-    before: Callable[[], None],
-    after: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """`before` and `after` every one of these calls of an instance."""
-
-    def wrapped(call: Callable[..., object]) -> Callable[..., object]:
-        def called(*given: object, **named: object) -> object:
-            before()
-            try:
-                return call(*given, **named)
-            finally:
-                after()
-
-        return called
-
-    for name in calls:
-        setattr(method, name, wrapped(getattr(method, name)))
-    try:
-        yield
-    finally:
-        for name in calls:
-            delattr(method, name)
-
-
-@contextlib.contextmanager
-def batches_by_workers() -> Iterator[None]:
-    """Within the block even the smallest batch is gathered by a worker, where there is one."""
-    usual = loading.SMALL_BATCH
-    loading.SMALL_BATCH = 0
-    try:
-        yield
-    finally:
-        loading.SMALL_BATCH = usual

@@ -1,0 +1,55 @@
+"""What a learner under check is led through, whatever the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.images import Labelled
+from benchmarks.stream import Exam, Stream, StreamInfo, Task
+from carryover.protocols import transfer
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a learner is led through: all tasks of a continual stream, else an episode or task, as task 0."""
+
+    info: StreamInfo
+    tasks: Sequence[Task]
+    exam: Exam
+
+    def known(self, task: int) -> int | None:
+        """The task id that `predict` is given."""
+        return task if self.info.scenario == "task" else None
+
+    def columns(self, task: int, learnt: int) -> tuple[int, ...]:
+        """Global classes that the columns of the logits stand for, for the images of `task`."""
+        if self.info.scenario == "task":
+            return self.info.classes[task]
+        return tuple(dict.fromkeys(cls for of_task in self.info.classes[:learnt] for cls in of_task))
+
+
+def lesson_of(stream: Stream) -> Lesson:
+    """All tasks of a continual stream; of others the first, alone."""
+    info, (tasks, exam) = stream.info, stream.open(0)
+    if info.protocol == "continual":
+        return Lesson(info, tasks, exam)
+    first = tasks[0]
+    if info.protocol == "few_shot":
+        task = replace(first, id=0)
+        sizes = (len(first.train), 0, len(exam.inputs(first.id)))
+        info = replace(
+            info, classes=(first.classes,), sizes=(sizes,), task_names=first.class_names, episodes=1
+        )
+    else:
+        task = transfer.alone(first, Labelled.join([first.train, first.val]))
+        info = transfer.only(info, first)
+    return Lesson(info, [task], Exam({0: answered(exam, first)}, {0: first.classes}))
+
+
+def answered(exam: Exam, task: Task) -> Labelled:
+    """The test images of a task with their labels: who checks may know them."""
+    labels = np.array([task.classes.index(cls) for cls in exam._answers[task.id]], dtype=np.int64)
+    return Labelled(exam.inputs(task.id), labels, task.class_names)
