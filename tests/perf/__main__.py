@@ -20,6 +20,7 @@ from pathlib import Path
 import commands
 import crosstransformer
 import episodes
+import few_shot
 import loops
 import machine
 import meat
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "selection": selection.selection,
     "sampler": episodes.sampler_speed,
     "crosstransformer": crosstransformer.crosstransformer,
+    "few-shot": few_shot.few_shot_evaluation,
     "commands": commands.commands,
     "memory": memory.memory,
     "throughput": throughput.throughput,
