@@ -24,13 +24,20 @@ from methods.base import Method
 from methods.crosstransformer import CrossTransformer
 
 EPISODES, IMAGES_PER_CLASS = 600, 60
-RULE = {"way": 10, "support": 100, "queries": 5}
+WAY, SUPPORT, QUERIES = 10, 100, 5  # at most, as are images per class
 
 
 def few_shot_evaluation(setup: Setup) -> Iterator[Row]:
     """CrossTransformer (its head random, which costs the same) over one drawn source; the cache is empty."""
     count = 20 if setup.quick else EPISODES
-    parameters = EpisodeStream.Parameters(episodes=count, classes="all", per_class=IMAGES_PER_CLASS, **RULE)
+    parameters = EpisodeStream.Parameters(
+        episodes=count,
+        way=WAY,
+        support=SUPPORT,
+        queries=QUERIES,
+        classes="all",
+        per_class=IMAGES_PER_CLASS,
+    )
     stream = EpisodeStream("episodes:objects", parameters, Place(Store(setup.scratch / "drawn")))
     with terminal():
         ours, theirs = (
@@ -41,8 +48,8 @@ def few_shot_evaluation(setup: Setup) -> Iterator[Row]:
     images = sum(len(task.train) + len(exam.inputs(task.id)) for task in tasks)
     yield Row(
         name="few-shot",
-        compared=f"{count} episodes of at most {RULE['support']} support images, cached token maps / computing "
-        f"them in each: ViT 192x6, patch 8, 64 px, {images:,} images, of which "
+        compared=f"{count} episodes of at most {SUPPORT} support images, cached token maps / computing them "
+        f"in each: ViT 192x6, patch 8, 64 px, {images:,} images, of which "
         f"{len(stream.info.class_names) * IMAGES_PER_CLASS:,} differ at most",
         unit="episodes/s",
         ours=count / ours[0],
