@@ -19,7 +19,7 @@ STREAM, BACKBONE = "split-digits", "small_vit"
 
 # What every command that names cells takes.
 _CELLS = [
-    click.option("--method", required=True, help="One or more, joined by commas."),
+    click.option("--method", required=True, help="One or more, joined by commas; all for every one of them."),
     click.option("--stream", default=STREAM, show_default=True, help="One or more; parameters after ?."),
     click.option("--backbone", default=BACKBONE, show_default=True, help="One or more; parameters after ?."),
     click.option("--seed", default="0", show_default=True, help="One or more: 0,1,2."),

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.errors import RequestError
 from carryover.record import Cell, Option
 
+ALL = "all"
 _HOW = ("jobs", "workers", "timeout")  # `run` alone asks for them
 
 
@@ -43,7 +44,7 @@ class Request:
     def typed(cls, asked: Mapping[str, Any]) -> Request:
         """From the command line's values; RequestError for a seed or an option that is none."""
         return cls(
-            methods=_names("method", asked["method"]),
+            methods=_methods(asked["method"]),
             streams=_names("stream", asked["stream"]),
             backbones=_names("backbone", asked["backbone"]),
             seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
@@ -106,6 +107,17 @@ def _names(kind: str, text: str) -> tuple[str, ...]:
     if not names:
         raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
     return names
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    """As named; "all" are those that `carryover ls` lists without a problem."""
+    names = _names("method", text)
+    if ALL not in names:
+        return names
+    from carryover import plugins
+
+    every = [name for name, plugin in plugins.methods().items() if not plugin.problem]
+    return tuple(dict.fromkeys(one for name in names for one in (every if name == ALL else [name])))
 
 
 def _seed(text: str) -> int:
