@@ -157,7 +157,7 @@ class ReadyCell:
         typed = bool(self.cell.options)
         if self.rule is None:
             return MANUAL if typed else DEFAULT
-        return self.rule.describe() + f"; others {MANUAL}" * typed
+        return self.rule.describe(by_hand=typed)
 
 
 def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:

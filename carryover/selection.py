@@ -74,10 +74,14 @@ class Rule:
         """Canonical, as it is typed."""
         return canonical(SEARCH, self)
 
-    def describe(self) -> str:
-        """In words, for the contract; a title takes what stands before the colon."""
+    def describe(self, by_hand: bool = False) -> str:
+        """In words, for the contract; a title takes what stands before the colon.
+
+        by_hand: whether other options were typed.
+        """
         epochs = f"{self.epochs} epochs" if self.epochs else "the epochs of their Config"
-        return f"{SEARCH}, up to {self.candidates} candidates x {epochs}: the best on validation data"
+        said = f"{SEARCH}, up to {self.candidates} candidates x {epochs}: the best on validation data"
+        return f"{said}; others {MANUAL}" if by_hand else said
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -134,7 +138,7 @@ def select(
                 chosen[trial.name] = best.options
                 tried += [made for made, _ in pairs]
     return configs, Selection(
-        rule=rule.describe() + f"; others {MANUAL}" * bool(fixed),
+        rule=rule.describe(by_hand=bool(fixed)),
         budget=rule.epochs * len(points) * max(trial.images for trial in trials),
         choice=path.stem,
         chosen=chosen,
