@@ -24,7 +24,7 @@ CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
 
 .DEFAULT_GOAL := help
-.PHONY: help new check bench plan report status ls pretrain test test-slow lint format perf docs lock clean
+.PHONY: help new check bench plan report reference status ls pretrain test test-slow lint format perf docs lock clean
 
 help: ## This list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
@@ -48,6 +48,11 @@ status: $(READY) ## What is recorded, failed or interrupted
 
 ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
+
+reference: $(READY) ## Run what results/reference/cells names, JOBS at a time, and put the records beside it
+	grep -v '^#' results/reference/cells | xargs -L 1 $(BIN)/carryover run --results .reference --jobs '$(JOBS)'
+	cd .reference && find records -name '*.json' -exec grep -l '"status": *"ok"' {} + | \
+	  tar cf - -T - | tar xf - -C ../results/reference
 
 new: $(READY) ## Write a new METHOD that already runs (KIND=gradient, frozen or episodic)
 	@$(BIN)/carryover new method '$(METHOD)' --kind '$(KIND)'
