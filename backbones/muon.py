@@ -44,10 +44,13 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the gradients of matrices are spent by it."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             if group.get("matrices", False):
                 self._step_matrices(group)
-        return super().step(closure)  # passes by what has no gradient
+        super().step()  # passes by what has no gradient
+        return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
         alike: dict[torch.Size, list[Tensor]] = defaultdict(list)

@@ -26,10 +26,11 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
     # Linux can reset the high-water mark; elsewhere it is that of the whole process.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    yield _high_water
+    yield high_water
 
 
-def _high_water() -> float:
+def high_water() -> float:
+    """The process's peak in MiB. On Linux its own: `ru_maxrss` of a child starts at its parent's."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -57,6 +58,7 @@ def commit() -> Code:
 
 
 def processor() -> str:
+    """The accelerator's name, or the CPU's with its cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ import torch
 from measure import Row, interleave, quartiles
 from workload import Setup
 
+from carryover.machine import high_water
 from methods.crosstransformer.head import CrossHead, Form
 
 SUPPORT, QUERIES, CLASSES, WIDTH = 500, 50, 10, 192
@@ -88,15 +89,9 @@ def _one(side: int, form: Form, device: str, threads: int) -> float:
             before = torch.cuda.memory_allocated()
             head(support, labels, query, CLASSES, form)
             return (torch.cuda.max_memory_allocated() - before) / 2**20
-        before = _high_water()
+        before = high_water()
         head(support, labels, query, CLASSES, form)
-        return _high_water() - before
-
-
-def _high_water() -> float:
-    """MiB at this process's peak, from Linux; `ru_maxrss` of a child starts at its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+        return high_water() - before
 
 
 if __name__ == "__main__":
