@@ -73,6 +73,22 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator
         lock.release()
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` unless another process holds it; whether it is held. Nobody is waited for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 @dataclass(frozen=True)
 class Entry:
     """One entry of the store, for showing: size in bytes, last use in seconds since the epoch."""

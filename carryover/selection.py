@@ -7,7 +7,8 @@ validation data, the choice frozen before any test image is read.
 x image passes is the budget, the same for every method. A candidate that diverges or trains on more
 than its passes is recorded and never chosen. A choice is made once, with the splits and draws of seed
 0, kept in `choices/`, and used by the cells of every seed; it is written after every candidate, so that
-a killed run goes on with the next.
+a killed run goes on with the next. Cells that run beside each other and need one choice (the seeds of a
+method, with --jobs) make it together: each tries a candidate that no other is trying.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +30,15 @@ from msgspec import Struct
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
-from benchmarks.progress import Progress
-from benchmarks.store import locked, write_atomic
+from benchmarks.progress import Bar, Progress, Silent
+from benchmarks.store import claimed, locked, write_atomic
 from carryover.protocols.work import PredictionError, Trial
 from carryover.record import Candidate, Option, Selection, show_option
 
 SEARCH, DEFAULT, MANUAL = "search", "default", "manual"
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
 TOLD = 4  # candidates whose reasons an error names
+POLL = 0.2  # seconds between two looks at what another process is trying
 
 Known = dict[tuple[str, bytes], Candidate]  # by trial and options
 
@@ -121,22 +126,17 @@ def select(
     trial can be chosen.
     """
     points = candidates(config, fixed, rule)
+    search = _Search(trials, points, rule, path, progress)
+    with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
+        # What others are at is left to them, and asked for at the end: then they are done, or dead.
+        for wait in (False, True):
+            search.go_through(bar, wait)
     configs, chosen, tried = dict[str, Any](), dict[str, dict[str, Option]](), list[Candidate]()
-    with locked(path.with_suffix(".lock"), waiting=progress.warn):
-        known = _read(path, rule, progress)
-        with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
-            for trial in trials:
-                pairs = []
-                for options, candidate in points:
-                    place = trial.name, _identity(options)
-                    if place not in known:
-                        known[place] = _tried(trial, options, candidate, rule)
-                        _write(path, rule, known)
-                    pairs.append((known[place], candidate))
-                    bar.advance(1)
-                best, configs[trial.name] = _best(trial, pairs, path)
-                chosen[trial.name] = best.options
-                tried += [made for made, _ in pairs]
+    for trial in trials:
+        best, configs[trial.name] = search.best(trial)
+        chosen[trial.name] = best.options
+        tried += [made for made, _ in search.pairs(trial)]
+    search.close()
     return configs, Selection(
         rule=rule.describe(by_hand=bool(fixed)),
         budget=rule.epochs * len(points) * max(trial.images for trial in trials),
@@ -144,6 +144,87 @@ def select(
         chosen=chosen,
         candidates=tuple(tried),
     )
+
+
+class _Search:
+    """The candidates of all trials, tried by this process and by others that share the file `path`."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        points: Sequence[tuple[dict[str, Option], Any]],
+        rule: Rule,
+        path: Path,
+        progress: Progress,
+    ) -> None:
+        self.points, self.rule, self.path, self.progress = points, rule, path, progress
+        self.places = [(trial, options, config) for trial in trials for options, config in points]
+        self.claims = path.with_suffix(".claims")
+        self.known: Known = {}
+        self.waited = False
+
+    def go_through(self, bar: Bar, wait: bool) -> None:
+        """Try what is not known yet; wait: for a candidate that another process is trying, too.
+
+        NothingToChooseError as soon as all candidates of a trial are known and none can be chosen.
+        """
+        for number, (trial, options, config) in enumerate(self.places):
+            before = len(self.known)
+            if (trial.name, _identity(options)) not in self.known:
+                self._try(number, trial, options, config, wait)
+            bar.advance(len(self.known) - before)
+            if len(self.pairs(trial)) == len(self.points):
+                self.best(trial)
+
+    def pairs(self, trial: Trial) -> list[tuple[Candidate, Any]]:
+        """The candidates of `trial` that are known, in the order of the search, with their configs."""
+        places = [((trial.name, _identity(options)), config) for options, config in self.points]
+        return [(self.known[place], config) for place, config in places if place in self.known]
+
+    def best(self, trial: Trial) -> tuple[Candidate, Any]:
+        """What is chosen for `trial`, all of whose candidates are known."""
+        return _best(trial, self.pairs(trial), self.path)
+
+    def close(self) -> None:
+        """Nothing is left to claim."""
+        with self._locked():
+            shutil.rmtree(self.claims, ignore_errors=True)
+
+    def _try(self, number: int, trial: Trial, options: dict[str, Option], config: Any, wait: bool) -> None:
+        place = trial.name, _identity(options)
+        with ExitStack() as held:
+            while not self._claim(number, place, held) and place not in self.known:
+                if not wait:
+                    return
+                self._say_that_it_waits()
+                time.sleep(POLL)
+            if place not in self.known:
+                self._add(place, _tried(trial, options, config, self.rule))
+
+    def _claim(self, number: int, place: tuple[str, bytes], held: ExitStack) -> bool:
+        """Look what is known by now; whether `place` is not, and is ours to try until `held` is closed."""
+        with self._locked():
+            self.known = _read(self.path, self.rule, self.progress)
+            # Not before this look: the claims go, under the same lock, once everything is known.
+            return place not in self.known and held.enter_context(claimed(self.claims / f"{number}.lock"))
+
+    def _say_that_it_waits(self) -> None:
+        if not self.waited:
+            self.progress.warn(
+                f"another process is trying a candidate of choice {self.path.stem}; waiting for it"
+            )
+        self.waited = True
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.path.with_suffix(".lock"))
+
+    def _add(self, place: tuple[str, bytes], made: Candidate) -> None:
+        with self._locked():
+            # Silent: of a broken file it was said when it was first read.
+            found = {**_read(self.path, self.rule, Silent()), place: made}
+            order = [(trial.name, _identity(options)) for trial, options, _ in self.places]
+            self.known = {place: found[place] for place in order if place in found}
+            _write(self.path, self.rule, self.known)
 
 
 def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:

@@ -273,29 +273,58 @@ def test_a_broken_choice_is_made_again_and_said_to_be(broken: bytes, tmp_path: P
     assert "made again" in progress.warnings[0]
 
 
-def test_the_second_of_two_waits_and_fits_nothing(tmp_path: Path) -> None:
-    working, waiting = threading.Event(), threading.Event()
+def test_two_that_need_one_choice_try_its_candidates_beside_each_other(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
 
-    def slow(config: Config) -> tuple[float, int]:
-        working.set()
-        assert waiting.wait(60)
+    def score(config: Config) -> tuple[float, int]:
+        together.wait(60)  # passes only while another candidate is being tried
+        return config.lr, 500
+
+    space = config_of(lr=(0.1, 0.01), head_lr=(0.5, 0.25))
+    trials, found = Trials(score, names=("dtd", "svhn")), []
+    first = threading.Thread(target=lambda: found.append(trials.select(tmp_path, space)))
+    first.start()
+    second = trials.select(tmp_path, space)
+    first.join()
+    assert found == [second]
+    assert len(trials.fitted) == 8, "each was tried once"
+    calm = Trials(lambda config: (config.lr, 500), names=("dtd", "svhn"))
+    assert calm.select(tmp_path / "calm", space) == second
+    files = [(folder / f"{KEY}.json").read_bytes() for folder in (tmp_path, tmp_path / "calm")]
+    assert files[0] == files[1]
+    assert not (tmp_path / f"{KEY}.claims").exists()
+
+
+def test_what_another_is_trying_is_waited_for_and_tried_again_if_that_one_died(tmp_path: Path) -> None:
+    working, waiting, dies = threading.Event(), threading.Event(), [True]
+
+    def score(config: Config) -> tuple[float, int]:
+        if config.lr == 0.1 and dies.pop():
+            working.set()
+            assert waiting.wait(60)
+            raise KeyboardInterrupt
         return config.lr, 500
 
     class Telling(Silent):
         def warn(self, message: str) -> None:
             super().warn(message)
+            dies.append(False)
             waiting.set()
 
-    trials, found = Trials(slow), []
-    first = threading.Thread(target=lambda: found.append(trials.select(tmp_path)[1]))
+    def die() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            trials.select(tmp_path)
+
+    trials = Trials(score)
+    first = threading.Thread(target=die)
     first.start()
     assert working.wait(60)
     telling = Telling()
-    second = trials.select(tmp_path, progress=telling)[1]
+    configs, _ = trials.select(tmp_path, progress=telling)
     first.join()
-    assert found == [second]
-    assert len(trials.fitted) == 3
-    assert telling.warnings == [f"another process is at work on {KEY}; waiting for it"]
+    assert configs["dtd"].lr == 0.1
+    assert sorted(config.lr for _, config in trials.fitted) == [0.001, 0.01, 0.1, 0.1]
+    assert telling.warnings == [f"another process is trying a candidate of choice {KEY}; waiting for it"]
 
 
 def test_the_selection_says_that_options_were_typed(tmp_path: Path) -> None:
