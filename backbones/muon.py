@@ -6,7 +6,8 @@
 with m = 0.95 for W of shape (a, b). Jordan et al. 2024 ("Muon: an optimizer for hidden layers in neural
 networks", Nesterov form and the quintic Newton-Schulz iteration); the factor gives the step the size of
 AdamW's, so that one learning rate serves both (Liu et al. 2025, arXiv 2502.16982, eq. 4). torch's and timm's
-Muon iterate in bfloat16, which a CPU without AVX512-bf16 emulates thirty times slower; here it is float32.
+Muon iterate in bfloat16, which a CPU without AVX512-bf16 emulates thirty times slower; here it is the dtype
+that the network's products are computed in.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """About U V' of the singular value decompositions U S V' of (N, a, b); singular values in 0.7 to 1.2."""
+def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """About U V' of the singular value decompositions U S V' of (N, a, b); singular values in 0.7 to 1.2.
+
+    Computed and returned in `dtype`.
+    """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)).to(dtype)
     first, third, fifth = COEFFICIENTS
     for _ in range(STEPS):
         gram = x @ x.mT
@@ -36,10 +40,16 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW but for groups with `matrices: True`, whose tensors (a, ...) move as matrices (a, -1)."""
+    """AdamW but for groups with `matrices: True`, whose tensors (a, ...) move as matrices (a, -1).
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
+    dtype: of the iteration.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(groups, lr=lr)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -58,7 +68,8 @@ class Muon(torch.optim.AdamW):
             if parameter.grad is not None:
                 alike[parameter.flatten(1).shape].append(parameter)
         for shape, parameters in alike.items():
-            moves = orthogonal(torch.stack([self._momentum(parameter) for parameter in parameters]))
+            momenta = torch.stack([self._momentum(parameter) for parameter in parameters])
+            moves = orthogonal(momenta, self.dtype)
             rate = group["lr"] * 0.2 * max(shape) ** 0.5
             for parameter, move in zip(parameters, moves, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])

@@ -179,7 +179,7 @@ def _optimizer(groups: Sequence[ParameterGroup], recipe: Recipe, numerics: Numer
         for group in groups
     ]
     if recipe.optimizer == "muon":
-        return Muon(settings, lr=0.0)
+        return Muon(settings, lr=0.0, dtype=getattr(torch, numerics.dtype))
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(settings, lr=0.0, momentum=0.9)
     return torch.optim.AdamW(settings, lr=0.0, fused=True)

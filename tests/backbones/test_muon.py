@@ -14,11 +14,16 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(5))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(3, 8, 24), (2, 24, 8), (1, 16, 16)])
-def test_directions_are_kept_and_singular_values_come_close_to_one(shape: tuple[int, ...]) -> None:
+def test_directions_are_kept_and_singular_values_come_close_to_one(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     matrices = drawn(*shape)
     u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
-    found = orthogonal(matrices)
+    found = orthogonal(matrices, dtype)
+    assert found.dtype == dtype
+    found = found.float()
     values = torch.linalg.svdvals(found)
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
     turned = torch.einsum("nia,nij,naj->na", u, found, vh)  # along each pair of singular vectors
