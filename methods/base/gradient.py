@@ -108,6 +108,18 @@ class GradientMethod(Method):
         """A term added to the cross-entropy, from the last forward pass."""
         return None
 
+    def after_step(self, step: int, steps: int) -> None:
+        """After the optimizer's step `step` (from 1) of `steps`, while its gradients are still there."""
+        return
+
+    def buffers(self) -> list[Tensor]:
+        """What a training changes in place beside the parameters, for its journal alone.
+
+        The network's own buffers by default; with what `after_step` goes by, a killed training goes on as if
+        undisturbed. Asked for after `begin`.
+        """
+        return [t for t in self.backbone.changing().values() if not isinstance(t, nn.Parameter)]
+
     def pack(self) -> dict[str, Tensor]:
         """What is stored for the task just learnt; the trained tensors by default."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.backbone.changing().items()}
@@ -232,5 +244,6 @@ class GradientMethod(Method):
             stage=stage,
             journal=self.context.journal,
             progress=self.context.progress,
-            buffers=[t for t in self.backbone.changing().values() if not isinstance(t, nn.Parameter)],
+            buffers=self.buffers(),
+            after_step=lambda step: self.after_step(step, epochs * steps),
         )
