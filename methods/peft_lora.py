@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import torch
-from torch import Tensor
-
 from methods.base.peft import PeftTuner
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-class _LowRank(PeftTuner):
+class LowRank(PeftTuner):
     @dataclass(frozen=True)
     class Config(PeftTuner.Config):
         """
@@ -31,7 +28,7 @@ class _LowRank(PeftTuner):
     config: Config
 
 
-class LoRA(_LowRank):
+class LoRA(LowRank):
     """LoRA: a low-rank update of the weights of a frozen network (Hu et al., ICLR 2022).
 
     W + alpha/r B A, B zero. Trains lora_A (r, in) and lora_B (out, r). 147,456, on q and v alone as well.
@@ -72,45 +69,3 @@ class RsLoRA(LoRA):
 
     name = "rslora"
     variant = {"use_rslora": True}
-
-
-class AdaLoRA(_LowRank):
-    """AdaLoRA: an update in the form of an SVD, its factors kept near orthogonal (Zhang et al., ICLR 2023).
-
-    W + alpha/r P diag(E) Q, E zero, with orthogonality * (|P^T P - I|^2 + |Q Q^T - I|^2) averaged over all
-    factors added to the loss. Trains lora_A (Q), lora_B (P) and lora_E. 147,504. The ranks stay as they
-    are: the paper's pruning of E between steps, which moves them between layers, is not done.
-    """
-
-    name = "adalora"
-
-    @dataclass(frozen=True)
-    class Config(_LowRank.Config):
-        """
-        orthogonality: gamma, weight of the regularisation
-        """
-
-        orthogonality: float = 0.5
-
-    config: Config
-
-    def tuner(self, pattern: str) -> PeftConfig:
-        import peft
-
-        config = self.config
-        return peft.AdaLoraConfig(
-            init_r=config.rank,
-            target_r=config.rank,
-            total_step=1,  # of the pruning
-            lora_alpha=cast(int, config.alpha),
-            lora_dropout=config.dropout,
-            target_modules=pattern,
-        )
-
-    def penalty(self) -> Tensor:
-        terms = []
-        for name, factor in self.backbone.net.named_parameters():
-            if ".lora_A." in name or ".lora_B." in name:
-                product = factor @ factor.T if ".lora_A." in name else factor.T @ factor
-                terms.append((product - torch.eye(len(product), device=product.device)).norm())
-        return self.config.orthogonality * torch.stack(terms).mean()

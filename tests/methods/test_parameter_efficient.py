@@ -89,7 +89,8 @@ def base(depth: int) -> Backbone:
         ("lora", {"rank": "4", "targets": "qv"}, 147_456),
         ("rslora", {}, 147_456),
         ("dora", {}, 147_456 + 12 * 2304),
-        ("adalora", {}, 147_456 + 12 * 4),
+        ("adalora", {}, 12 * 6 * (768 + 2304 + 1)),  # before any is pruned
+        ("adalora", {"initial_rank": "4"}, 147_456 + 12 * 4),
         ("loha", {}, 2 * 147_456),
         ("hra", {}, 12 * 768 * 8),
         ("ia3", {}, 12 * (2304 + 3072)),
