@@ -60,7 +60,7 @@ class AdaLoRA(LowRank):
         initial_rank: r_0, how many a layer starts with; if not said, 1.5 r, rounded up
         beta1, beta2: how much of the running averages of sensitivity and of uncertainty a step keeps
         warmup: t_i, the share of all steps before anything is pruned
-        final: t_f, the share of all steps, the last, in which the ranks are fixed
+        final: t_f, the share of all steps, at the end, for which the ranks are fixed
         interval: delta_T, steps between two choices
         """
 
