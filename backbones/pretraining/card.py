@@ -52,7 +52,9 @@ class Card(msgspec.Struct, kw_only=True):
 
     def markdown(self) -> str:
         """The card as people read it."""
-        settings = ", ".join(f"{key}={value}" for key, value in self.settings.items() if value != "")
+        unused = {"epochs"} if self.settings.get("sizes") else set()
+        said = {key: value for key, value in self.settings.items() if value != "" and key not in unused}
+        settings = ", ".join(f"{key}={value}" for key, value in said.items())
         rows = [
             ("architecture", f"`{self.backbone}`, {self.parameters:,} parameters without classifier"),
             ("objective", self.objective),
@@ -68,8 +70,8 @@ class Card(msgspec.Struct, kw_only=True):
         if self.top1 is not None:
             rows.append(("top-1 on the validation images", f"{self.top1:.1%}"))
         for source, found in self.probes.items():
-            said = ", ".join(f"{kind} {share:.1%}" for kind, share in found.items())
-            rows.append((f"probe on {source}", said))
+            shares = ", ".join(f"{kind} {share:.1%}" for kind, share in found.items())
+            rows.append((f"probe on {source}", shares))
         rows += [
             ("images per second", f"training {self.training_rate:.0f}, inference {self.inference_rate:.0f}"),
             ("made by", f"`carryover pretrain` at commit {self.commit or 'unknown'}"),
