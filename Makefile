@@ -85,7 +85,7 @@ perf: $(READY) ## Measure what is promised about speed
 docs: $(READY) $(DOCS)/.ready ## Build the site: site/index.html, complete without a network
 	$(BIN)/python docs/catalogue
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
-	@echo 'site/index.html is there; for the search, serve it: $(PYTHON) -m http.server -d site'
+	@echo 'site/index.html is there, to be opened as a file or served'
 
 lock: ## Pin every dependency again (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \

@@ -7,6 +7,7 @@ taken apart all the same: commands and their options exist, and so do the method
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -16,8 +17,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 import click
 import pytest
@@ -290,8 +293,8 @@ def test_every_method_has_a_part_with_what_it_stores_and_its_options(generated: 
         assert re.search(r"^\| stores \| \S.{10,} \|$", parts[name], re.MULTILINE), name
         assert re.search(r"^\| trains \| \S.{10,} \|$", parts[name], re.MULTILINE), name
         for option in dataclasses.fields(plugins.method_class(name)[1].Config):
-            row = rf"^\| `{option.name}` \|.*\| \S.* \|$"
-            assert re.search(row, parts[name] + shared, re.MULTILINE), f"{name}: {option.name}"
+            said = rf"^\| `{option.name}` \|.*\| \S.* \|$"
+            assert re.search(said, parts[name] + shared, re.MULTILINE), f"{name}: {option.name}"
     row = re.search(r"^\| \[`meat`\]\(#meat\) \|.*$", text, re.MULTILINE)
     assert row
     assert re.findall("[✓·]", row[0]) == list("✓··✓✓✓✓··")
@@ -304,25 +307,102 @@ def test_the_command_line_page_has_every_option(generated: Path) -> None:
         for option in command.params:
             if isinstance(option, click.Option):
                 assert option.opts[-1] in part, f"{name} {option.opts}"
+    assert "[gradient|frozen|episodic]" in text  # no backslash: it would be seen
 
 
-@pytest.mark.slow
-def test_the_site_builds_and_fetches_nothing(generated: Path, tmp_path: Path) -> None:
+# What `make docs` builds
+
+
+class Page(HTMLParser):
+    """A built page: the anchors it has, where its links lead, and what a browser loads with it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.anchors = path, {"", "__top"}
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.classes: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        has = {name: value or "" for name, value in attrs}
+        self.anchors |= {has[name] for name in ("id", "name") if name in has}
+        self.classes |= set(has.get("class", "").split())
+        leads = [has[name] for name in ("href", "src", "srcset", "data") if has.get(name)]
+        (self.links if tag == "a" else self.loaded).extend(leads)
+
+
+@pytest.fixture(scope="session")
+def site(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make docs` would leave."""
     mkdocs = HOUSE / ".venv-docs" / "bin" / "mkdocs"
     if not mkdocs.exists():
         pytest.skip("there is no .venv-docs; `make docs` makes it")
-    shutil.copytree(HOUSE / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("generated"))
-    shutil.copytree(generated, tmp_path / "docs" / "generated")
-    shutil.copy(HOUSE / "mkdocs.yml", tmp_path)
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(HOUSE / "docs", folder / "docs", ignore=shutil.ignore_patterns("generated"))
+    shutil.copytree(generated, folder / "docs" / "generated")
+    shutil.copy(HOUSE / "mkdocs.yml", folder)
     for room in ROOMS:
-        (tmp_path / room).symlink_to(HOUSE / room)
+        (folder / room).symlink_to(HOUSE / room)
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     ran = subprocess.run(
-        [mkdocs, "build", "--strict"], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=False
+        [mkdocs, "build", "--strict"], cwd=folder, env=quiet, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    for page in (tmp_path / "site").rglob("*.html"):
-        fetched = re.findall(
-            r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"?(https?:[^\" >]+)", page.read_text()
-        )
-        assert not fetched, f"{page.name} fetches {fetched}"
+    return folder / "site"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_the_site_fetches_nothing(site: Path) -> None:
+    pages = [Page(path) for path in site.rglob("*.html")]
+    assert len(pages) > len(PAGES)
+    for page in pages:
+        assert page.loaded
+        for target in page.loaded:
+            assert not re.match(r"(https?:)?//", target), f"{page.path.name} loads {target}"
+            path = (page.path.parent / target.partition("?")[0]).resolve()
+            # 404.html is for a server, and its paths for the server's root.
+            assert page.path.name == "404.html" or path.exists(), f"{page.path.name}: {target} is missing"
+    for style in site.rglob("*.css"):
+        fetched = re.findall(r"url\(\s*[\"']?(?:https?:)?//[^)]*|@import", style.read_text(encoding="utf-8"))
+        assert not fetched, f"{style.name} loads {fetched}"
+    # The theme's script fetches for diagrams, a repository's stars, and browsers older than ResizeObserver.
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (site / "assets").rglob("*.js"))
+    hosts = set(re.findall(r"[\"'`]https?://([\w.]*)", scripts))
+    assert hosts <= {"unpkg.com", "api.github.com", ""}
+    assert not {name for page in pages for name in page.classes} & {"mermaid", "md-source"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_links_of_the_site_lead_somewhere(site: Path) -> None:
+    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    for path, page in pages.items():
+        for target in page.links:
+            if not re.match(r"https?:|mailto:", target):
+                to, _, anchor = target.partition("#")
+                there = (path.parent / unquote(to)).resolve() if to else path
+                assert there.exists(), f"{path.name} links to {target}"
+                if there in pages:
+                    assert unquote(anchor) in pages[there].anchors, f"{path.name} links to {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_the_search_has_every_page_also_where_it_is_opened_as_a_file(site: Path) -> None:
+    written = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    index = json.loads(written)
+    found = {entry["location"]: entry for entry in index["docs"]}
+    for path in site.rglob("*.html"):
+        assert path.name == "404.html" or found[path.relative_to(site).as_posix()]["title"], path
+    assert "Meta-attention" in found["generated/methods.html#meat"]["text"]
+    # The parts of a name are found, too.
+    parts = re.split(index["config"]["separator"], "linear_probe -o lr=0.3")
+    assert parts == ["linear", "probe", "o", "lr", "0.3"]
+    # A page that was opened as a file may fetch no index and start no worker: both come as scripts.
+    script = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    assert script.removeprefix("var __index = ") == written
+    for path in site.rglob("*.html"):
+        scripts = [target for target in Page(path).loaded if target.endswith(".js")]
+        assert scripts[0].endswith("iframe-worker.js"), path.name

@@ -13,15 +13,27 @@ from carryover import cli
 def command_page() -> str:
     """Every command of `carryover`, with its arguments and options."""
     group = cli._carryover
-    parts = [command_part(name, command) for name, command in sorted(group.commands.items())]
-    return words.page("The command line", inspect.cleandoc(group.help or ""), *parts, EXITS)
+    commands = sorted(group.commands.items())
+    rows = [
+        (f"[`carryover {name}`](#carryover-{name})", words.first_line(inspect.cleandoc(command.help or "")))
+        for name, command in commands
+    ]
+    return words.page(
+        "The command line",
+        inspect.cleandoc(group.help or ""),
+        "In a clone it is `.venv/bin/carryover`, once any `make` target has built `.venv`; "
+        "`source .venv/bin/activate` puts it on the path. `make` itself has a target for what is typed most.",
+        words.table(("command", "what it does"), rows),
+        *(command_part(name, command) for name, command in commands),
+        EXITS,
+    )
 
 
 EXITS = f"""## Exit codes
 
 {
     words.table(
-        ("code", ""),
+        ("code", "what it says"),
         [
             (str(cli.OK), "all went well"),
             (str(cli.FAILED), "a cell failed, the others ran; or a promise is broken"),
@@ -44,7 +56,7 @@ def command_part(name: str, command: click.Command) -> str:
         f"```text\ncarryover {name} {usage}\n```",
         inspect.cleandoc(command.help or ""),
     ]
-    return "\n\n".join([*parts, words.table(("option", "default", ""), rows)] if rows else parts)
+    return "\n\n".join([*parts, words.table(("option", "default", "what it is"), rows)] if rows else parts)
 
 
 def _row(option: click.Option, context: click.Context) -> tuple[str, str, str]:

@@ -119,8 +119,15 @@ def defaults(options: type) -> dict[str, object]:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Bars would part the cell, except in code, where the backslash before one would be seen."""
+    return "".join(
+        part if part.startswith("`") else part.replace("|", "\\|") for part in re.split(r"(`[^`]*`)", text)
+    )
 
 
 def page(title: str, *parts: str) -> str:
