@@ -1,6 +1,8 @@
 """Few-shot streams: episodes of variable way and shots over one or more sources.
 
-    episodes:omniglot+cifar100?episodes=200&support=100      embedded-episodes      meta-dataset
+    episodes:omniglot+cifar100?episodes=200&support=100
+    embedded-episodes?way=5
+    meta-dataset
 
 Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.rule`) from
 (seed, source, split, number), so that they are the same for every method, network and worker count.

@@ -1,6 +1,7 @@
-"""Split streams: the classes of one source in equal parts, one part a task.
+"""Split streams, to learn continually: the classes of one source in equal parts, one part a task.
 
-    split-cifar100?tasks=20&scenario=class        split:folder:/data/birds?tasks=10&size=224
+    split-cifar100?tasks=20&scenario=class
+    split:folder:/data/birds?tasks=10&size=224
 
 With scenario=domain every task has all classes, seen through a shift that grows from task to task
 (`shifts`). The class order is numpy's RandomState(order).permutation, as the field's papers have it.

@@ -1,6 +1,8 @@
 """Transfer streams: tasks that are each learnt from a fresh start, with a fixed train, val and test.
 
-    vtab-1k?only=cifar+dtd+eurosat        fgvc        embedded-transfer?only=digits&size=32
+    vtab-1k?only=cifar+dtd+eurosat
+    fgvc
+    embedded-transfer?only=digits&size=32
 
 The parts are what the files, or the rule, say; a seed changes nothing. Class ids run on from task to task.
 """

@@ -19,14 +19,14 @@ def streams_page() -> str:
         "As `carryover ls streams` lists them. Parameters follow the name: "
         "`split-cifar100?tasks=20&scenario=class`. What the protocols score is under "
         "[protocols](../selection.md), where data is looked for under [data](../data.md).",
-        *(_part(cls, named) for cls, named in behind.items()),
+        *sorted(_part(cls, named) for cls, named in behind.items()),
     )
 
 
 def _part(cls: type[Stream], named: list[plugins.Plugin]) -> str:
     rows = [(f"`{plugin.name}`", plugin.summary) for plugin in named]
-    said = words.module_doc(cls)
-    title = words.first_line(words.own_doc(cls) or said).rstrip(".")
+    said = words.module_doc(cls) or words.own_doc(cls)
+    title = words.first_line(said).rstrip(".")
     origin = named[0].origin
     return "\n\n".join(
         filter(
@@ -35,7 +35,7 @@ def _part(cls: type[Stream], named: list[plugins.Plugin]) -> str:
                 f"## {title}",
                 f"From {origin}." if origin != plugins.OURS else "",
                 words.table(("stream", "what it is"), rows),
-                words.prose(said),
+                words.prose(words.after_first_line(said)),
                 words.options_table(cls.Parameters).replace("| option |", "| parameter |", 1),
             ],
         )
