@@ -13,7 +13,7 @@ from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest
 
-LONGER = {"epochs": 15, "steps": 100}  # enough to learn something
+LONGER = {"epochs": 15, "steps": 100, "head_lr": 0.02}  # enough to learn something, in 30 steps of a gradient
 TOLERANCE = 1e-5  # other batches are other sums
 
 
