@@ -15,7 +15,7 @@ from carryover import __version__
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 # What is run where nothing is named: it ships, and takes minutes on two cores.
-STREAM, BACKBONE = "split-digits", "small_vit"
+STREAM, BACKBONE = "split-textures?tasks=3", "vit_64"
 
 # What every command that names cells takes.
 _CELLS = [

@@ -53,14 +53,14 @@ class GradientMethod(Method):
         """
 
         epochs: int = 5
-        batch_size: int = 64
+        batch_size: int = 32
         lr: float = 1e-3
         head_lr: float = 2e-3
         weight_decay: float = 0.05
         warmup_epochs: float = 0.5
         augment: Augment = "standard"
         label_smoothing: float = 0.0
-        min_steps: int = 100
+        min_steps: int = 200
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-3, 3e-4, 3e-3, 1e-4)}
 
     config: Config
