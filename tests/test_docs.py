@@ -34,7 +34,7 @@ from carryover.record import Row
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
 ROOMS = ("benchmarks", "backbones", "methods", "carryover")
-GENERATED = ("methods", "streams", "backbones", "command-line")
+GENERATED = ("leaderboard", "methods", "streams", "backbones", "command-line")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""The leaderboard: the committed records as tables, one for each contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import words
+
+from carryover.cell import is_stale
+from carryover.render import report_text
+from carryover.results import Results
+
+REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
+
+
+def leaderboard_page() -> str:
+    """Every table that `carryover report` would show of the committed records alone."""
+    results = Results(REFERENCE)
+    tables = report_text(results, form="markdown", stale=is_stale) if results.all()[0] else "No record yet."
+    return words.page(
+        "Leaderboard",
+        "The records in `results/reference`, as `make reference` leaves them. Numbers stand in one table "
+        "where they share a contract, which is written below it; [how to read a table](../tables.md) says what "
+        "the columns are. `carryover report` shows the same with your own records among them, and "
+        "`carryover compare` says whether two methods differ.",
+        tables.replace("### ", "## "),
+    )
