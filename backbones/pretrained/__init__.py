@@ -32,6 +32,7 @@ RECIPES = (
             "drop_path_rate": 0.0,
         },
         statistics="imagenet",
+        tags=("supervised",),
     ),
     # Output stride 16 as in CrossTransformers, so that a map of 4 x 4 is left of 64 pixels.
     Recipe(
