@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from backbones.backbone import Backbone, open_backbone
+from backbones.names import own_recipes
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
@@ -163,8 +164,10 @@ class ReadyCell:
 def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:
     """The code that a cell of these plugins (by kind: method, stream, backbone) reaches.
 
-    searched: whether its options were chosen by a rule.
+    searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
+    only the recipe of its own counts: another that is added makes no record stale.
     """
+    recipes = own_recipes()
     house = ["backbones.backbone", PROTOCOLS[protocol].__name__, *["carryover.selection"] * searched]
     own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
     ours = [plugin for plugin in plugins.values() if plugin.package in own]
@@ -173,9 +176,16 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
         own,
         named=[module for plugin in plugins.values() for module in plugin.named],
         files={plugin.module: plugin.path for plugin in plugins.values() if plugin.path},
+        without={module for module, _ in recipes},
     )
+    used = {
+        f"recipe {recipe.name}": _sha256([dict(recipe.arguments), recipe.statistics, recipe.network])
+        for _, recipe in recipes
+        if recipe.name == plugins["backbone"].name
+    }
     brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
-    return replace(found, packages=dict(sorted((found.packages | brought).items())))
+    packages = dict(sorted((found.packages | brought).items()))
+    return replace(found, modules=found.modules | used, packages=packages)
 
 
 def content_of(path: Path) -> str:

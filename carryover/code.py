@@ -14,7 +14,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,11 +38,13 @@ def reach(
     *,
     named: Iterable[str] = (),
     files: Mapping[str, Path] | None = None,
+    without: Collection[str] = (),
 ) -> Reach:
     """All that the modules `roots` import, directly or not.
 
     own: top-level packages that are followed and hashed (the house's rooms and a plugin's package);
-    named: modules that count as if they were imported; files: sources of modules that no import finds.
+    named: modules that count as if they were imported; files: sources of modules that no import finds;
+    without: modules that count for nothing.
     """
     followed, outside = tuple(own), files or {}
     modules: dict[str, str] = {}
@@ -61,7 +63,7 @@ def reach(
     waiting += [name for module in named for name in names(module)]
     while waiting:
         name = waiting.pop()
-        if name in modules:
+        if name in modules or name in without:
             continue
         path = outside.get(name) or source_of(name)
         if path is None:

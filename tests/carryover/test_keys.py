@@ -14,6 +14,7 @@ import safetensors.torch
 from PIL import Image
 from tiny_cells import ready, stream_of
 
+from backbones import names, tiny
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
@@ -223,3 +224,18 @@ def test_a_cell_reaches_its_own_method_and_no_other(pictures: Path) -> None:
     )
     assert not {"methods.joint", "methods.ncm", "carryover.table"} & set(found.modules)
     assert {"torch", "timm", "numpy"} <= set(found.packages)
+
+
+def test_of_the_backbones_that_ship_only_the_own_recipe_counts(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = base(pictures)
+    assert not {module for module, _ in names.own_recipes()} & set(before.code.modules)
+    recipe, *others = tiny.RECIPES
+    monkeypatch.setattr(tiny, "RECIPES", (recipe, *others, replace(recipe, name="another", tags=("new",))))
+    assert base(pictures).key == before.key, "another one is listed"
+    changed = replace(recipe, arguments={**recipe.arguments, "num_heads": 4})  # the weights stay as they are
+    monkeypatch.setattr(tiny, "RECIPES", (changed, *others))
+    after = base(pictures)
+    parts = {name for name, part in after.key_parts.items() if part != before.key_parts[name]}
+    assert parts == {"code"}
