@@ -167,7 +167,7 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
     searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
     only the recipe of its own counts: another that is added makes no record stale.
     """
-    recipes = own_recipes()
+    recipes, backbone = own_recipes(), plugins.get("backbone")
     house = ["backbones.backbone", PROTOCOLS[protocol].__name__, *["carryover.selection"] * searched]
     own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
     ours = [plugin for plugin in plugins.values() if plugin.package in own]
@@ -181,7 +181,7 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
     used = {
         f"recipe {recipe.name}": _sha256([dict(recipe.arguments), recipe.statistics, recipe.network])
         for _, recipe in recipes
-        if recipe.name == plugins["backbone"].name
+        if backbone is not None and recipe.name == backbone.name
     }
     brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
     packages = dict(sorted((found.packages | brought).items()))
