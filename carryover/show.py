@@ -18,9 +18,11 @@ def status(root: Path | None) -> int:
     from carryover.render import failures_text
 
     results = Results.default(root)
-    records, broken = results.all()
+    records, broken = Results(results.root).all()
     ok = sum(record.status == "ok" for record in records)
-    print(f"{results.root}: {ok} records, {len(failures(records))} failures")
+    committed = len(Results(results.reference).all()[0]) if results.reference is not None else 0
+    beside = f"; {committed} more in the committed reference" if committed else ""
+    print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
     journals = sorted((results.root / "journal").glob("*/cell.txt"))
     if journals:
         print(f"{len(journals)} interrupted or running; the same command goes on with each:")
