@@ -28,7 +28,7 @@ def backbones_page() -> str:
         "Besides:",
         "\n".join(f"- {more}" for more in BESIDES["backbones"]),
         "## How a backbone is typed",
-        words.prose(inspect.cleandoc(names.__doc__ or "")),
+        words.prose(words.after_first_line(inspect.cleandoc(names.__doc__ or ""))),
         "Making one from images of your own: [pretraining](../pretraining.md).",
         "## Weights that ship",
         *map(_card, sorted(Path(pretrained.__file__).parent.glob("*.md"))),
