@@ -1,4 +1,4 @@
-"""What every test stands on: one thread, and stores of its own that are never the user's."""
+"""What every test stands on: one thread, no screen, and stores of its own that are never the user's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from PIL import Image
 _STORES = tempfile.TemporaryDirectory(prefix="carryover-tests-")
 os.environ["CARRYOVER_RESULTS"] = f"{_STORES.name}/results"
 os.environ["CARRYOVER_CACHE"] = f"{_STORES.name}/cache"
+os.environ.pop("COLUMNS", None)  # tables are as wide as they are in a pipe, whatever the user's screen
 
 CLASSES = ("ash", "birch", "cedar", "dogwood", "elm", "fir")
 TRAIN, TEST = 12, 5  # images of each class
