@@ -34,7 +34,7 @@ def run(request: Request) -> int:
     if request.wandb:
         check_wandb()
     progress = shown(request.quiet)
-    ready = _ready(request, _place(request, progress))
+    ready = ready_cells(request, progress)
     refused = [cell for cell in ready if cell.refusal]
     if len(ready) == len(refused):
         # Nothing would be run: that is a wrong request, not a matrix with gaps.
@@ -106,9 +106,11 @@ def _place(request: Request, progress: Progress) -> Place:
     return Place(store, progress, request.workers)
 
 
-def _ready(request: Request, place: Place) -> list[ReadyCell]:
+def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
+    """The cells of a request, opened and checked; RequestError for one that cannot be."""
     from backbones.numerics import choose
 
+    place = _place(request, progress)
     numerics = choose(request.device, place.store, request.threads)
     workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch, request.selection))
     return [workshop.ready(cell) for cell in request.cells()]
@@ -117,7 +119,7 @@ def _ready(request: Request, place: Place) -> list[ReadyCell]:
 def plan(request: Request) -> int:
     """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
     results = Results.default(request.results)
-    ready = _ready(request, _place(request, shown()))
+    ready = ready_cells(request, shown())
     everything, _ = results.all()
     total, unknown_times = 0.0, 0
     for cell in ready:

@@ -194,6 +194,29 @@ def pretrain(**asked: Any) -> int:
 
 
 @_carryover.command()
+@click.argument("method")
+@click.option("--stream", required=True, help="On whose pool, e.g. episodes:SOURCE?support=100.")
+@click.option("--backbone", default=BACKBONE, show_default=True, help="Parameters after ?.")
+@click.option(
+    "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
+)
+@click.option("--out", type=click.Path(path_type=Path), default="prepared", show_default=True)
+@click.option("--terms", help="Of use of the pool's images, for the card.")
+@click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--quiet", is_flag=True, help="No progress, only warnings and the file's name.")
+def prepare(**asked: Any) -> int:
+    """Make what a method needs before its first task.
+
+    Pre-tunes TOAST's feedback or meta-trains CrossTransformer's head, and leaves it with a card in
+    --out; the same command goes on after a kill.
+    """
+    from carryover import prepare
+
+    return prepare.run(asked)
+
+
+@_carryover.command()
 @click.argument("name")
 @click.option(
     "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."

@@ -33,18 +33,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
+from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Inputs
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
 from methods.base.method import below, learnt_tensor, stored_bits
 from methods.crosstransformer.head import CrossHead, Norm, Projected
-from methods.crosstransformer.heads import Card
+from methods.crosstransformer.heads import Card, save_head
 from methods.crosstransformer.start import SEED, file_of, started
 
 NET, HEAD = "net.", "head."
@@ -52,6 +54,7 @@ NET, HEAD = "net.", "head."
 
 class CrossTransformer(Method):
     name = "crosstransformer"
+    file_option: ClassVar[str] = "head"
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -131,6 +134,16 @@ class CrossTransformer(Method):
     def prepare(self, pool: Pool | None) -> None:
         """Take the head that is asked for; RequestError where there is none and no pool to train it on."""
         self.card = started(self, pool)
+
+    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
+        """Write the head that `prepare(pool)` has just trained, and its card; RequestError for another."""
+        if self.card is None or self.card.pool != pool.fingerprint or self.card.sha256:
+            raise RequestError(
+                f"the head of {self.name} was not trained on this pool, so there is none to write; "
+                "take head=train"
+            )
+        card = msgspec.structs.replace(self.card, stream=stream, commit=commit, terms=terms)
+        return save_head(folder, self.trained(), card)
 
     def trained(self) -> dict[str, Tensor]:
         """All that meta-training changes, on the CPU: the head, and with mode=full the network."""

@@ -29,7 +29,8 @@ class Card(msgspec.Struct, kw_only=True):
     backbone, weights: name and whole hash; pool: fingerprint; stream: on whose pool; updates, best: how many,
     and the one that was kept; simclr: share of converted episodes; most_support: images of the largest
     support; bank_images, views: what converted episodes were drawn from; accuracy: mean over the validation
-    episodes, None without any; loss: mean of the last hundred updates; sha256: of the weights file.
+    episodes, None without any; loss: mean of the last hundred updates; terms: of use of the pool's
+    images; sha256: of the weights file.
     """
 
     backbone: str
@@ -58,6 +59,7 @@ class Card(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     seconds: float = 0.0
     commit: str = ""
+    terms: str = ""
     sha256: str = ""
 
 

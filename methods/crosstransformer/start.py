@@ -16,7 +16,7 @@ from backbones.backbone import Backbone
 from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool
-from methods.crosstransformer.heads import Card, load_head, save_head, shipped
+from methods.crosstransformer.heads import Card, load_head, shipped
 from methods.crosstransformer.meta_training import Outcome, Schedule, meta_train
 from methods.crosstransformer.network import NetworkEpisodes
 from methods.crosstransformer.views import FrozenEpisodes
@@ -63,13 +63,6 @@ def started(method: CrossTransformer, pool: Pool | None) -> Card | None:
             "stream with a pool, or head=random, which is not trained"
         )
     return _trained_once(method, pool)
-
-
-def export(method: CrossTransformer, folder: Path, commit: str = "") -> Path:
-    """Write a meta-trained head and its card as `head=PATH` takes them; RequestError for an untrained one."""
-    if method.card is None:
-        raise RequestError(f"the head of {method.name} was not trained; prepare it on a pool first")
-    return save_head(folder, method.trained(), msgspec.structs.replace(method.card, commit=commit))
 
 
 def _check(card: Card, config: Any, file: Path) -> None:

@@ -43,6 +43,7 @@ from torch import Tensor
 from backbones.backbone import Backbone, BackboneInfo
 from backbones.names import find_recipe, parse
 from backbones.training import Fit, ParameterGroup
+from benchmarks.errors import RequestError
 from benchmarks.images import Inputs, Labelled
 from benchmarks.stream import Pool, StreamInfo
 from methods.base import Context, GradientMethod
@@ -51,7 +52,8 @@ from methods.toast.chains import CONVNET_STAGES, chain_of
 from methods.toast.feedback import Feedback
 from methods.toast.first import FirstPass
 from methods.toast.passes import TwoPasses
-from methods.toast.start import ORIGINS, Origin, started
+from methods.toast.shipped import write
+from methods.toast.start import ORIGINS, Origin, plan_of, started
 from methods.toast.values import ValueBias
 
 START = "start."
@@ -61,6 +63,7 @@ class TOAST(GradientMethod):
     name = "toast"
     starts_plain: ClassVar[bool] = False
     lite: ClassVar[bool] = False
+    file_option: ClassVar[str] = "feedback"
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
@@ -191,6 +194,15 @@ class TOAST(GradientMethod):
         self.origin = started(self, pool)
         if self.per_task:
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
+
+    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
+        """Write what `prepare(pool)` has just pre-tuned, and its card; RequestError for nothing."""
+        if self.origin != "pool" or self.learnt:
+            raise RequestError(
+                f"{self.name} has not just pre-tuned its feedback, so there is none to write; "
+                "take feedback=train"
+            )
+        return write(self, plan_of(self, pool), pool, folder, source=stream, terms=terms, commit=commit)
 
     def _kept(self) -> dict[str, Tensor]:
         """Where the feedback comes from, and what of it training does not change."""

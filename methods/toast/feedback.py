@@ -88,9 +88,13 @@ class Feedback(nn.Module):
         for parameter in self.bases() if lite else ():
             parameter.requires_grad_(False)
 
+    def pretuned(self) -> dict[str, nn.Parameter]:
+        """xi and all of A and C by name, without P and low-rank updates: what pre-tuning trains."""
+        return {n: p for n, p in self.named_parameters() if n != "P" and "lora_" not in n}
+
     def bases(self) -> list[nn.Parameter]:
-        """All of A and C, without low-rank updates: what pre-tuning trains beside xi."""
-        return [p for name, p in self.links.named_parameters() if "lora_" not in name]
+        """All of A and C, without low-rank updates."""
+        return [parameter for name, parameter in self.pretuned().items() if name != "prompt"]
 
     @torch.no_grad()
     def reset(self, noise: torch.Generator) -> None:

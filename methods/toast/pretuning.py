@@ -60,7 +60,7 @@ def pretune(
     """
     device = backbone.device
     head = _head(backbone.info.width, len(pool.class_names), plan.seed).to(device)
-    trained = [passes.feedback.prompt, *passes.feedback.bases()]
+    trained = list(passes.feedback.pretuned().values())
     labels = torch.from_numpy(pool.labels).to(device)
     loader = Loader(pool.inputs, device, workers)
     steps = math.ceil(len(pool) / plan.batch_size)

@@ -1,8 +1,8 @@
 """Pre-tuned feedback as a file: half precision, beside it a card that says what it was made for and on what.
 
-    NAME.toast.safetensors   NAME.toast.json        NAME: the backbone's; toast_lite alike
+    NAME.toast.safetensors   NAME.toast.json        NAME: the backbone's
 
-P is not in it: pre-tuning leaves it at I.
+It holds xi, A and C, for `toast` and `toast_lite` alike. P is not in it: pre-tuning leaves it at I.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ FILES: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Form:
-    """What feedback is for: the method's name, the hash of the weights that it feeds, what shapes it."""
+    """What feedback is for: the hash of the weights that it feeds, and what shapes it."""
 
-    method: str
     weights: str
     value_bias: str
     early: int
@@ -53,7 +52,6 @@ class Card(msgspec.Struct, kw_only=True):
 
     backbone: str
     weights: str
-    method: str
     value_bias: str
     early: int
     late: int
@@ -72,13 +70,13 @@ class Card(msgspec.Struct, kw_only=True):
 
     @property
     def form(self) -> Form:
-        return Form(self.method, self.weights, self.value_bias, self.early, self.late)
+        return Form(self.weights, self.value_bias, self.early, self.late)
 
 
 def form_of(method: TOAST) -> Form:
     """What a file has to be made for, to be loaded into `method`."""
     config = method.config
-    return Form(method.name, method.backbone.weights, config.value_bias, config.early, config.late)
+    return Form(method.backbone.weights, config.value_bias, config.early, config.late)
 
 
 def find(form: Form) -> Path | None:
@@ -110,14 +108,14 @@ def read_card(path: Path) -> Card:
 
 
 def load(path: Path, form: Form) -> dict[str, Tensor]:
-    """float32 tensors by name within `Feedback`, all but P; RequestError if the file or its card is not for
+    """float32 xi, A and C by name within `Feedback`; RequestError if the file or its card is not for
     `form`, is damaged, or was changed."""
     card = read_card(path)
     if card.form != form:
         said, wanted = asdict(card.form), asdict(form)
         unlike = ", ".join(f"{k}={str(said[k])[:12]}" for k in said if said[k] != wanted[k])
         raise RequestError(
-            f"feedback {path} was made for {unlike}, and {form.method} on weights {form.weights[:12]} has "
+            f"feedback {path} was made for {unlike}, and this run has weights={form.weights[:12]} with "
             "others; take the file of this network and these options, or leave feedback out"
         )
     try:
@@ -137,11 +135,9 @@ def write(
     precision does not reach.
     """
     backbone, form = method.backbone, form_of(method)
-    stem = f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', backbone.name)}.{form.method}"
+    stem = f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', backbone.name)}.toast"
     tensors = {
-        name: tensor.detach().half().cpu().contiguous()
-        for name, tensor in method.feedback.state_dict().items()
-        if name != "P"
+        name: tensor.detach().half().cpu().contiguous() for name, tensor in method.feedback.pretuned().items()
     }
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ValueError("the feedback holds values that half precision does not reach")

@@ -13,7 +13,7 @@ from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool
 from methods.toast.pretuning import Plan, pretune
-from methods.toast.shipped import find, form_of, load, write
+from methods.toast.shipped import find, form_of, load
 
 if TYPE_CHECKING:
     from methods.toast import TOAST
@@ -70,19 +70,12 @@ def plan_of(method: TOAST, pool: Pool) -> Plan:
     return dataclasses.replace(plan, seed=seed)
 
 
-def export(method: TOAST, folder: Path, pool: Pool, *, source: str, terms: str, commit: str) -> Path:
-    """`shipped.write` of what `prepare(pool)` has just left in `method`."""
-    if method.origin != "pool" or method.learnt:
-        raise ValueError("only feedback fresh from pre-tuning on a pool is written to a file")
-    plan = plan_of(method, pool)
-    return write(method, plan, pool, folder, source=source, terms=terms, commit=commit)
-
-
 def _load(method: TOAST, file: Path) -> None:
     tensors = load(file, form_of(method))
-    tensors["P"] = torch.eye(len(method.feedback.P))
+    drawn = method.feedback.state_dict()
+    rest = {name: drawn[name] for name in drawn.keys() - method.feedback.pretuned().keys()}
     try:
-        method.feedback.load_state_dict(tensors)
+        method.feedback.load_state_dict(rest | tensors)
     except RuntimeError as error:
         reason = str(error).partition("\n")[2].strip().partition("\n")[0]
         raise RequestError(

@@ -23,7 +23,6 @@ from methods.crosstransformer.episodes import EpisodeMaps
 from methods.crosstransformer.head import ABSENT, CrossHead
 from methods.crosstransformer.meta_training import Schedule, meta_train, normalise
 from methods.crosstransformer.network import NetworkEpisodes
-from methods.crosstransformer.start import export
 from methods.crosstransformer.views import Bank, FrozenEpisodes, PoolMaps
 from methods.protonet import logits_of, sums_of
 
@@ -362,12 +361,18 @@ def test_meta_training_helps():
     assert losses[0] < 0.8 * losses[1]
 
 
+def export(method: CrossTransformer, folder: Path) -> Path:
+    pool = SmallPool(validation=SmallPool(4, content="validation"))  # what `prepared` takes
+    return method.export(pool, folder, stream="small", terms="ours", commit="abc")
+
+
 def test_an_exported_head_is_loaded_again(tmp_path):
     first = prepared()
-    path = export(first, tmp_path, commit="abc")
+    path = export(first, tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["backbone"], card["weights"]) == ("tiny_vit", first.backbone.weights)
     assert (card["updates"], card["commit"], card["simclr"]) == (6, "abc", 0.5)
+    assert (card["stream"], card["terms"]) == ("small", "ours")
     again = prepared(head=str(path))
     assert torch.equal(again.head.value.weight, first.head.value.weight)
 
@@ -414,6 +419,11 @@ class TestBadInput:
         path = export(prepared(), tmp_path)
         with pytest.raises(RequestError, match="say d_k=8, or take head=train"):
             prepared(head=str(path), d_k=16)
+
+    def test_a_head_that_was_read_from_a_file_is_not_exported(self, tmp_path):
+        path = export(prepared(), tmp_path)
+        with pytest.raises(RequestError, match="take head=train"):
+            export(prepared(head=str(path)), tmp_path)
 
     def test_an_untrained_head_is_not_exported(self, tmp_path):
         with pytest.raises(RequestError, match="was not trained"):

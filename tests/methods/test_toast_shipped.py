@@ -14,7 +14,6 @@ from benchmarks.errors import RequestError
 from benchmarks.stream import Pool
 from carryover.protocols.continual import state_digest
 from methods.toast import shipped
-from methods.toast.start import export
 
 
 class Images(Pool):
@@ -38,7 +37,7 @@ def written(folder, name="toast", backbone="tiny_vit", **options):
     """A method that was pre-tuned, and its file."""
     method = made(name, backbone, pretune_epochs=1, **options)
     method.prepare(Images())
-    return method, export(method, folder, Images(), source="pictures", terms="ours", commit="abc")
+    return method, method.export(Images(), folder, stream="pictures", terms="ours", commit="abc")
 
 
 @pytest.fixture
@@ -57,9 +56,9 @@ def offered(tmp_path, monkeypatch):
 )
 def test_a_file_gives_back_what_was_pre_tuned_in_half_precision(name, backbone, tmp_path, offered):
     source, path = written(tmp_path, name, backbone)
-    assert path.name == f"{backbone}.{name}.safetensors"
+    assert path.name == f"{backbone}.toast.safetensors"
     offered(path)
-    wanted = {key: tensor.half().float() for key, tensor in source.feedback.state_dict().items()}
+    wanted = {key: tensor.half().float() for key, tensor in source.feedback.pretuned().items()}
     for feedback in ("", str(path)):
         method = made(name, backbone, feedback=feedback)
         method.prepare(None)
@@ -69,6 +68,19 @@ def test_a_file_gives_back_what_was_pre_tuned_in_half_precision(name, backbone, 
         assert method.context.progress.warnings == []
         assert method.observations()["pretuned"] == method.observations()["from_file"] == 1
     assert source.observations()["from_file"] == 0
+
+
+def test_what_toast_pre_tuned_serves_toast_lite(tmp_path):
+    source, path = written(tmp_path)
+    method = made("toast_lite", feedback=str(path))
+    drawn = {k: t.clone() for k, t in method.feedback.state_dict().items() if "lora_" in k}
+    method.prepare(None)
+    found = method.feedback.state_dict()
+    for key, tensor in source.feedback.pretuned().items():
+        assert torch.equal(found[key], tensor.half().float())
+    assert drawn
+    assert all(torch.equal(found[key], tensor) for key, tensor in drawn.items())
+    assert torch.equal(found["P"], torch.eye(len(found["P"])))
 
 
 def test_what_was_read_from_a_file_is_restored_without_it(tmp_path):
@@ -95,7 +107,6 @@ def test_a_file_is_taken_only_where_network_and_options_are_those_of_its_card(tm
     assert shipped.find(form) == path
     for other in (
         replace(form, weights="f" * 64),
-        replace(form, method="toast_lite"),
         replace(form, late=1),
         replace(form, early=1),
         replace(form, value_bias="reference"),
@@ -143,8 +154,8 @@ def test_a_file_that_was_changed_is_refused(tmp_path, offered):
 
 
 def test_only_what_was_just_pre_tuned_is_written(tmp_path):
-    with pytest.raises(ValueError, match="fresh"):
-        export(made(), tmp_path, Images(), source="", terms="", commit="")
+    with pytest.raises(RequestError, match="feedback=train"):
+        made().export(Images(), tmp_path, stream="", terms="", commit="")
 
 
 def test_every_file_that_lies_there_is_listed_with_its_hash_and_fits_its_card():
