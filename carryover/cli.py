@@ -148,8 +148,8 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @_carryover.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--stream", default=STREAM, show_default=True)
-@click.option("--backbone", default=BACKBONE, show_default=True)
+@click.option("--stream", default=STREAM, show_default=True, help="Parameters after ?.")
+@click.option("--backbone", default=BACKBONE, show_default=True, help="Parameters after ?.")
 @click.option("--metric", help="By default what the table is sorted by: accuracy_last or accuracy_mean.")
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def compare(
