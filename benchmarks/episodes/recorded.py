@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+
+import numpy as np
 
 from benchmarks.episodes.classes import ClassSet
 from benchmarks.episodes.source import Bank, EpisodeSource, SplitName
@@ -18,17 +21,20 @@ UNMIRRORED = frozenset({"omniglot", "mnist", "traffic_sign"})
 class RecordedEpisodes(EpisodeSource):
     """One of Meta-Dataset's sources, from `$CARRYOVER_DATA/meta-dataset/<source>/`.
 
-    Only the images that occur in episodes are read and decoded, once.
+    Only the images that occur in episodes are read and decoded, once; of a pool all are, so that there
+    per_class, the images of each class that may be drawn, should not be None: there are 50 million.
     """
 
-    def __init__(self, name: str, size: int, place: Place) -> None:
+    def __init__(self, name: str, size: int, place: Place, per_class: int | None = None) -> None:
         self._folder = source_folder(name)
         self._specification = read_specification(self._folder / "dataset_spec.json")
         self._place = place
+        self._per_class = per_class
         self.name = name
         self.mirror = name not in UNMIRRORED
         self.image_size = (size, size)
         self.rule = f"{name}: Meta-Dataset's official classes, {squash_rule(size)}"
+        self.rule += f", the first {per_class} of a class" if per_class else ""
         known = META_DATASET[name]
         if known.seen_by_imagenet:
             self.notes = (
@@ -44,7 +50,10 @@ class RecordedEpisodes(EpisodeSource):
         return split in self._specification.splits
 
     def classes(self, split: SplitName) -> ClassSet:
-        return self._specification.classes(split)
+        found = self._specification.classes(split)
+        if self._per_class is None:
+            return found
+        return replace(found, counts=np.minimum(found.counts, self._per_class))
 
     def bank(self, split: SplitName, keys: Indices) -> Bank:
         found = open_images(

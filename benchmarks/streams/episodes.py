@@ -37,6 +37,7 @@ PRESETS = {
     "meta-dataset": tuple(RECORDS + name for name, source in META_DATASET.items() if not source.extra),
 }
 IMAGE_SIDE = 64
+POOLED = 100  # images of each class of records that a pool has
 
 
 class EpisodeStream(Stream):
@@ -59,6 +60,8 @@ class EpisodeStream(Stream):
         classes: test (those held out from the pool; the rest of a source is its pool) or all
         per_class: images of each class that may be drawn (all by default; not for records)
         pool: sources to prepare on, joined by "+" (the same ones by default, where classes=test)
+        pool_per_class: images of each class in the pool (by default all, and of records, which have millions,
+            the first 100)
         """
 
         episodes: int = 600
@@ -69,6 +72,7 @@ class EpisodeStream(Stream):
         classes: Literal["test", "all"] = "test"
         per_class: int | None = None
         pool: str = ""
+        pool_per_class: int | None = None
 
     @classmethod
     def accepts(cls, name: str) -> bool:
@@ -85,21 +89,27 @@ class EpisodeStream(Stream):
             raise RequestError(f"{self._name}: episodes={parameters.episodes} lies outside 1 to 1000000")
         if not 1 <= parameters.size <= 4096:
             raise RequestError(f"{self._name}: size={parameters.size} lies outside 1 to 4096")
-        if parameters.per_class is not None and parameters.per_class < 2:
-            raise RequestError(
-                f"{self._name}: per_class={parameters.per_class} leaves no query image; give 2 or more"
-            )
+        for limit in ("per_class", "pool_per_class"):
+            number = getattr(parameters, limit)
+            if number is not None and number < 2:
+                raise RequestError(f"{self._name}: {limit}={number} leaves no query image; give 2 or more")
         names = PRESETS.get(name) or _listed(self._name, name.removeprefix(ANY))
         whole = parameters.classes == "all"
+        self._loaded: dict[tuple[str, bool, int | None], LabelledEpisodes] = {}
         self._sources = [self._open(source, whole=whole) for source in names]
+        called = [source.name for source in self._sources]
+        if twice := sorted({name for name in called if called.count(name) > 1}):
+            raise RequestError(
+                f"{self._name}: two sources are called {', '.join(twice)}, and numbers are named by source; "
+                "take one of them at a time"
+            )
         self._classes = [source.classes("test") for source in self._sources]
         prepared_on = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
         if whole and (both := sorted(set(prepared_on) & set(names))):
             raise RequestError(
                 f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
             )
-        same = dict(zip(names, self._sources, strict=True)) if not whole else {}
-        self._pool = self._pooled([same.get(name) or self._open(name, whole=False) for name in prepared_on])
+        self._pool = self._pooled([self._open_pooled(source) for source in prepared_on])
         self._info = self._describe()
 
     @property
@@ -138,11 +148,26 @@ class EpisodeStream(Stream):
         return EpisodePool(trained, "train", self._rule, validation)
 
     def _open(self, name: str, *, whole: bool) -> EpisodeSource:
-        parameters, place = self._parameters, self._place
         if name.startswith(RECORDS):
-            return RecordedEpisodes(name.removeprefix(RECORDS), parameters.size, place)
-        data = open_source(name).load(place.store, place.progress, size=parameters.size)
-        return LabelledEpisodes(name, data, may_mirror(name), whole=whole, per_class=parameters.per_class)
+            return RecordedEpisodes(name.removeprefix(RECORDS), self._parameters.size, self._place)
+        return self._labelled(name, whole, self._parameters.per_class)
+
+    def _open_pooled(self, name: str) -> EpisodeSource:
+        """As `_open`, but all of its images are going to be decoded, and held as token maps."""
+        parameters = self._parameters
+        if name.startswith(RECORDS):
+            most = parameters.pool_per_class or POOLED
+            return RecordedEpisodes(name.removeprefix(RECORDS), parameters.size, self._place, most)
+        return self._labelled(name, False, parameters.pool_per_class or parameters.per_class)
+
+    def _labelled(self, name: str, whole: bool, per_class: int | None) -> EpisodeSource:
+        asked = name, whole, per_class
+        if asked not in self._loaded:
+            place = self._place
+            data = open_source(name).load(place.store, place.progress, size=self._parameters.size)
+            made = LabelledEpisodes(name, data, may_mirror(name), whole=whole, per_class=per_class)
+            self._loaded[asked] = made
+        return self._loaded[asked]
 
     def _describe(self) -> StreamInfo:
         classes, names, at = [], [], 0

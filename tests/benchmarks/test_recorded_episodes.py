@@ -10,7 +10,8 @@ import pytest
 from record_files import jpeg, picture, write_records
 from test_episode_specification import bi_level, flat, hierarchical
 
-from benchmarks.errors import DataError
+from benchmarks.episodes.recorded import RecordedEpisodes
+from benchmarks.errors import DataError, RequestError
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from benchmarks.streams.episodes import EpisodeStream
@@ -91,6 +92,36 @@ def test_the_pool_is_of_the_training_classes_and_a_test_only_source_has_none(con
     assert len(pool.episode(0, 0).support.class_names) >= 5
     assert pool.validation is not None
     assert stream("traffic_sign").pool is None
+
+
+def test_a_pool_decodes_no_more_images_than_it_is_said_to(converted):
+    most = {
+        name: len(stream("omniglot", pool_per_class=n).pool.images) for name, n in (("two", 2), ("five", 5))
+    }
+    classes = len(stream("omniglot").pool.images.class_names)
+    assert most == {"two": 2 * classes, "five": 5 * classes}
+    whole = stream("omniglot")
+    limited = stream("omniglot", pool_per_class=2)
+    assert limited.pool.fingerprint != whole.pool.fingerprint
+    # What is tested is the same.
+    assert [e.train.fingerprint for e in limited.open(0)[0]] == [
+        e.train.fingerprint for e in whole.open(0)[0]
+    ]
+
+
+def test_a_pool_of_another_size_is_another_pool(converted):
+    assert stream("omniglot").pool.fingerprint != stream("omniglot", size=SIDE + 2).pool.fingerprint
+
+
+def test_two_sources_of_one_name_are_refused(converted, monkeypatch):
+    labelled = RecordedEpisodes("omniglot", SIDE, Place(Store.default()))
+    monkeypatch.setattr(EpisodeStream, "_labelled", lambda *_: labelled)  # what `omniglot` alone opens
+    with pytest.raises(RequestError, match="two sources are called omniglot"):
+        EpisodeStream(
+            "episodes:omniglot+meta-dataset/omniglot",
+            EpisodeStream.Parameters(size=SIDE),
+            Place(Store.default()),
+        )
 
 
 def test_the_same_episodes_are_drawn_again(converted):
