@@ -37,7 +37,7 @@ def lead(work: Work) -> Result:
     """Score every episode, from wherever the journal says that the run was."""
     done, _ = work.journal.resume()
     share(work)
-    batched = prepared(work.make(work.info, config=_chosen(work)), work.pool, done)
+    batched = prepared(work.make(work.info, config=_chosen(work)), work.pool, done, work.journal)
     begun = {(row.task, row.step) for row in done.rows}
     waiting = [task for task in work.tasks if _place(work.info, task) not in begun]
     with work.progress.bar("episodes", len(work.tasks), "episode") as bar:
@@ -99,6 +99,8 @@ def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done)
     queries = [work.exam.inputs(task.id) for task in group]
     scored = batched.score_episodes([(_alone(task), part) for task, part in zip(group, queries, strict=True)])
     done.eval_s += time.monotonic() - started
+    if scored is not None:
+        done.passes += sum(len(task.train) for task in group)
     for number, (task, part) in enumerate(zip(group, queries, strict=True)):
         logits = _learnt(work, task, part, done) if scored is None else scored[number]
         source, episode = _place(work.info, task)
@@ -150,11 +152,13 @@ def _place(info: StreamInfo, task: Task) -> tuple[int, int]:
 
 
 def _footprint(work: Work, done: Done) -> Footprint:
-    """Of the first episode: what is kept for one."""
+    """Of the first episode: what is kept for one, and what was observed, which goes to `done`."""
     first = work.tasks[0]
     queries = len(work.exam.inputs(first.id))
     method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
     method.learn(_alone(first))
+    if not done.observations and (seen := method.observations()):
+        done.observations.append(seen)
     return method.footprint()
 
 

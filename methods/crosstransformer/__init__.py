@@ -45,8 +45,9 @@ from benchmarks.seeds import derive
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
 from methods.base.method import below, learnt_tensor, stored_bits
+from methods.base.preparing import Preparation, digest_of
 from methods.crosstransformer.head import CrossHead, Norm, Projected
-from methods.crosstransformer.heads import Card, save_head
+from methods.crosstransformer.heads import Card, describe, save_head
 from methods.crosstransformer.start import SEED, file_of, started
 
 NET, HEAD = "net.", "head."
@@ -67,7 +68,8 @@ class CrossTransformer(Method):
         simclr: share of training episodes that are converted; 0: none
         lr: Adam's learning rate in meta-training
         decay: factor on the rate after every `decay_every` updates
-        decay_every: 0: a fiftieth of the updates, as in the paper
+        decay_every: 0: a fiftieth of the updates, as in the paper without SimCLR episodes (with them: a
+            hundredth, over four times as many)
         views: cached views of an image in the bank, of each kind (mode=frozen)
         bank_images: images of the pool in the bank; 0: all
         mode: "frozen" (cached token maps) or "full" (the backbone trains too)
@@ -134,6 +136,9 @@ class CrossTransformer(Method):
     def prepare(self, pool: Pool | None) -> None:
         """Take the head that is asked for; RequestError where there is none and no pool to train it on."""
         self.card = started(self, pool)
+
+    def preparation(self) -> Preparation | None:
+        return None if self.card is None else Preparation(digest_of(self.trained()), describe(self.card))
 
     def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
         """Write the head that `prepare(pool)` has just trained, and its card; RequestError for another."""

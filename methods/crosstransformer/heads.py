@@ -63,6 +63,15 @@ class Card(msgspec.Struct, kw_only=True):
     sha256: str = ""
 
 
+def describe(card: Card) -> str:
+    """What a record says of the head."""
+    said = f"head meta-trained with {card.updates:,} updates on {card.stream}"
+    if card.simclr:
+        views = f" from {card.bank_images:,} images x {2 * card.views} views" if card.bank_images else ""
+        said += f", {card.simclr:.0%} SimCLR episodes{views}"
+    return f"{said}, supports of at most {card.most_support} images"
+
+
 def name_of(backbone: str, simclr: float) -> str:
     """A head's file name without ending; two backbones never share one."""
     readable = re.sub(r"[^a-z0-9._=-]+", "-", backbone.lower())[:80].strip("-.")

@@ -14,8 +14,8 @@ import torch
 
 from backbones.backbone import Backbone
 from benchmarks.errors import RequestError
-from benchmarks.seeds import derive
 from benchmarks.stream import Pool
+from methods.base.preparing import store_key
 from methods.crosstransformer.heads import Card, load_head, shipped
 from methods.crosstransformer.meta_training import Outcome, Schedule, meta_train
 from methods.crosstransformer.network import NetworkEpisodes
@@ -86,20 +86,9 @@ def _trained_once(method: CrossTransformer, pool: Pool) -> Card:
         (folder / "card.json").write_bytes(msgspec.json.encode(card))
 
     asked = dataclasses.replace(config, head="", max_support=0, updates=_schedule(method).updates)
-    key = derive(
-        "crosstransformer",
-        backbone.identity,
-        backbone.weights,
-        backbone.preprocessing.describe(),
-        repr(backbone.info.grid),
-        pool.fingerprint,
-        "" if pool.validation is None else pool.validation.fingerprint,
-        repr(asked),
-        SEED,
-        backbone.numerics.describe(),
-        torch.__version__,
-    )
-    folder = store.get("crosstransformer", f"{key:016x}", make)
+    validation = "" if pool.validation is None else pool.validation.fingerprint
+    key = store_key(__package__ or "", backbone, pool.fingerprint, validation, asked, SEED)
+    folder = store.get("crosstransformer", key, make)
     method.take(safetensors.torch.load_file(folder / "head.safetensors"))
     return msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone
-from backbones.features import cache_key, evaluating
-from benchmarks.images import Chunk, Indices, Inputs, Labelled
+from backbones.features import evaluating
+from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.progress import Progress
 from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool
+from methods.base.preparing import store_key
 from methods.crosstransformer.augmentation import views
 from methods.crosstransformer.episodes import EpisodeMaps, as_labels, in_unit_range, normalised
 from methods.crosstransformer.simclr import converts, copied
@@ -91,10 +92,9 @@ class Bank:
             _fill(torch.from_numpy(out), backbone, inputs, count, seed, pool.mirror, progress)
             out.flush()
 
-        # As a chunk: the key of its features names all that may change a bit.
-        network = cache_key(backbone, "tokens", BATCH, Chunk(inputs.chunks[0].table, inputs.ids[:0], ""))
-        key = derive("views", network, inputs.fingerprint, count, seed, pool.mirror)
-        folder = backbone.store.get("crosstransformer-views", f"{key:016x}", make)
+        package = __package__ or ""
+        key = store_key(package, backbone, "views", BATCH, inputs.fingerprint, count, seed, pool.mirror)
+        folder = backbone.store.get("crosstransformer-views", key, make)
         self.maps = torch.from_numpy(np.load(folder / "views.npy", mmap_mode="c"))
 
     @property

@@ -31,7 +31,7 @@ matrices that `toast_lite` keeps; the heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ from benchmarks.images import Inputs, Labelled
 from benchmarks.stream import Pool, StreamInfo
 from methods.base import Context, GradientMethod
 from methods.base.method import below
+from methods.base.preparing import Preparation, digest_of
 from methods.toast.chains import CONVNET_STAGES, chain_of
 from methods.toast.feedback import Feedback
 from methods.toast.first import FirstPass
@@ -93,7 +94,6 @@ class TOAST(GradientMethod):
         pretune_lr: float = 1e-3
         pretune_weight_decay: float = 0.01
         variational: float = -1.0
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-3, 3e-4, 3e-3, 1e-4)}
 
     config: Config
 
@@ -129,10 +129,12 @@ class TOAST(GradientMethod):
     def attach(self, backbone: Backbone) -> None:
         config = self.config
         backbone.freeze()
-        self._first = FirstPass(backbone)
+        # An episode's images come together once: kept, they would fill the store and not be read again.
+        self._first = FirstPass(backbone, stored=self.context.info.protocol != "few_shot")
         self._known: Iterator[Tensor] | None = None
         self._trained_on: Tensor | None = None
         self.origin: Origin = "none"
+        self._prepared: Preparation | None = None
         chain = chain_of(backbone.net, config.value_bias)
         top = chain.unit_of(config.early) if config.early else len(chain.places)
         self.feedback = Feedback(chain, chain.unit_of(config.late), top, self.lite)
@@ -191,9 +193,14 @@ class TOAST(GradientMethod):
 
     def prepare(self, pool: Pool | None) -> None:
         """Take the feedback that `Config.feedback` asks for; errors as in `started`."""
-        self.origin = started(self, pool)
+        self.origin, said = started(self, pool)
+        if self.origin != "none":
+            self._prepared = Preparation(digest_of(dict(self.feedback.pretuned())), said)
         if self.per_task:
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
+
+    def preparation(self) -> Preparation | None:
+        return self._prepared
 
     def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
         """Write what `prepare(pool)` has just pre-tuned, and its card; RequestError for nothing."""

@@ -18,7 +18,8 @@ LIMIT = 4 * 2**30  # bytes for one set of images; above, reading it costs more t
 class FirstPass:
     """The plain network, apart from the one that is fed: same tensors, own modules."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, stored: bool = True) -> None:
+        """stored: whether passes are kept in the backbone's store."""
         net = backbone.net
         shared = {id(tensor): tensor for tensor in itertools.chain(net.parameters(), net.buffers())}
         self._plain = Backbone(
@@ -29,7 +30,7 @@ class FirstPass:
             backbone.weights,
             backbone.numerics,
             # What is stored under the name of the weights must come from them.
-            backbone.store if backbone.pristine else None,
+            backbone.store if stored and backbone.pristine else None,
             backbone.sites(),
         )
 

@@ -68,9 +68,17 @@ class Card(msgspec.Struct, kw_only=True):
     sha256: str
     terms: str
 
+    def describe(self) -> str:
+        return describe(self.epochs, self.images, self.classes, f"{self.source}, read from a file")
+
     @property
     def form(self) -> Form:
         return Form(self.weights, self.value_bias, self.early, self.late)
+
+
+def describe(epochs: int, images: int, classes: int, source: str) -> str:
+    """What a record says of the pre-tuning."""
+    return f"feedback pre-tuned for {epochs} epochs on {images:,} images of {classes} classes of {source}"
 
 
 def form_of(method: TOAST) -> Form:

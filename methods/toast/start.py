@@ -12,8 +12,9 @@ import torch
 from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool
+from methods.base.preparing import store_key
 from methods.toast.pretuning import Plan, pretune
-from methods.toast.shipped import find, form_of, load
+from methods.toast.shipped import describe, find, form_of, load, read_card
 
 if TYPE_CHECKING:
     from methods.toast import TOAST
@@ -22,16 +23,19 @@ Origin = Literal["none", "pool", "file"]
 ORIGINS: tuple[Origin, ...] = ("none", "pool", "file")  # their positions are what a state holds
 
 
-def started(method: TOAST, pool: Pool | None) -> Origin:
-    """Give `method` the feedback that its config asks for; says where it comes from, and warns if nowhere.
+def started(method: TOAST, pool: Pool | None) -> tuple[Origin, str]:
+    """Give `method` the feedback that its config asks for; where it comes from, and how it was made in words.
+
+    Warns where it comes from nowhere.
 
     RequestError for a file that does not fit or is damaged, and if there is no pool to train on.
     """
     said = method.config.feedback
     file = find(form_of(method)) if not said else None if said in ("none", "train") else Path(said)
     if file is not None:
-        _load(method, file.expanduser())
-        return "file"
+        file = file.expanduser()
+        _load(method, file)
+        return "file", read_card(file).describe()
     if said == "train" and pool is None:
         raise RequestError(
             f"{method.name}: feedback=train needs a pool, and {method.context.info.name} has none; leave "
@@ -43,9 +47,10 @@ def started(method: TOAST, pool: Pool | None) -> Origin:
             f"{method.name}: {why}, so the feedback was not pre-tuned; "
             "the paper finds TOAST without pre-tuning below VPT"
         )
-        return "none"
+        return "none", ""
     _pretune(method, pool)
-    return "pool"
+    plan, images = plan_of(method, pool), pool.images
+    return "pool", describe(plan.epochs, len(images), len(images.class_names), "the stream's pool")
 
 
 def plan_of(method: TOAST, pool: Pool) -> Plan:
@@ -88,7 +93,7 @@ def _pretune(method: TOAST, pool: Pool) -> None:
     """Once for a network, a pool and options, whatever the stream's seed."""
     plan, feedback = plan_of(method, pool), method.feedback
     feedback.reset(torch.Generator().manual_seed(plan.seed))
-    store, numerics = method.backbone.store, method.backbone.numerics
+    store = method.backbone.store
     if store is None:
         _train(method, pool, plan)
         return
@@ -98,8 +103,8 @@ def _pretune(method: TOAST, pool: Pool) -> None:
         tensors = {name: t.detach().cpu() for name, t in feedback.state_dict().items()}
         safetensors.torch.save_file(tensors, folder / "feedback.safetensors")
 
-    key = derive("feedback", plan.seed, numerics.describe(), torch.__version__)
-    folder = store.get("toast", f"{key:016x}", make)
+    key = store_key(__package__ or "", method.backbone, plan, pool.fingerprint, form_of(method), method.lite)
+    folder = store.get("toast", key, make)
     feedback.load_state_dict(safetensors.torch.load_file(folder / "feedback.safetensors"))
 
 

@@ -180,6 +180,7 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
         ("episodes:blots?episodes=0", "outside 1"),
         ("episodes:blots?size=0", "outside 1"),
         ("episodes:blots?per_class=1", "no query image"),
+        ("episodes:blots?pool_per_class=1", "pool_per_class=1 leaves no query image"),
         ("episodes:blots?way=1", "most_way"),
         ("episodes:blots?support=3", "most_support"),
     ],
@@ -208,3 +209,32 @@ def test_hits_say_which_queries_were_right(tmp_path):
     record = outcome(ready("protonet"), tmp_path)
     for row in record.rows:
         assert unpack_hits(row.hits, row.n).sum() == row.correct
+
+
+def test_a_record_says_what_it_was_prepared_with_and_what_was_observed(tmp_path):
+    records = {
+        name: outcome(ready(name, **options), tmp_path)
+        for name, options in {
+            "crosstransformer": {"updates": 2, "views": 1, "bank_images": 20},
+            "toast": {"pretune_epochs": 1},
+            "knn": {},
+        }.items()
+    }
+    assert len(records["crosstransformer"].prepared) == len(records["toast"].prepared) == 64
+    assert records["knn"].prepared is None
+    said = {name: " ".join(record.notes) for name, record in records.items()}
+    assert "crosstransformer (" in said["crosstransformer"]
+    assert "head meta-trained with 2 updates on episodes:blots" in said["crosstransformer"]
+    assert "50% SimCLR episodes from 20 images x 2 views" in said["crosstransformer"]
+    assert "feedback pre-tuned for 1 epochs on" in said["toast"]
+    assert records["toast"].observations[0]["pretuned"] == 1
+    assert records["crosstransformer"].observations[0]["support"] > 0
+    learnt = sum(len(task.train) for task in stream().open(0)[0])
+    assert records["knn"].cost.passes == records["crosstransformer"].cost.passes == learnt
+
+
+def test_the_passes_over_episodes_are_not_kept_in_the_store(tmp_path):
+    store = Store(tmp_path / "store")
+    outcome(ready("toast", store=store, feedback="none"), tmp_path)
+    once = {entry.key for entry in store.entries() if entry.kind == "features"}
+    assert len(once) <= 1

@@ -1,0 +1,80 @@
+"""What a method makes before its first task: the key that it is kept under, and what a record says of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import timm
+import torch
+from torch import Tensor
+
+from backbones.backbone import Backbone
+from benchmarks.seeds import derive
+
+# What runs whenever a method is prepared, whichever it is.
+_BENEATH = ("augment", "backbone", "families", "features", "loading", "numerics", "training")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """digest: sha256 of the tensors that the first task starts from; said: what they are, in words."""
+
+    digest: str
+    said: str
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A method whose records say what it was prepared with."""
+
+    def preparation(self) -> Preparation | None:
+        """What `prepare` made or read; None where it did neither."""
+        ...
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """sha256 of names, types, shapes and contents."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\0".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def store_key(package: str, backbone: Backbone, *parts: object) -> str:
+    """The key of what the code of `package` makes from `parts` with `backbone` as it was loaded.
+
+    Another version of that code, of the training loop, of torch or of timm is another key.
+    """
+    said = derive(
+        package,
+        backbone.identity,
+        backbone.weights,
+        backbone.preprocessing.describe(),
+        repr(backbone.info.grid),
+        backbone.numerics.describe(),
+        torch.__version__,
+        timm.__version__,
+        _code(package),
+        *map(repr, parts),
+    )
+    return f"{said:016x}"
+
+
+def _code(package: str) -> str:
+    """Hash of the source of a package's modules and of what lies beneath every preparation."""
+    found = find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    files = sorted(Path(found.origin).parent.glob("*.py"))
+    beneath = [find_spec(f"backbones.{name}") for name in _BENEATH]
+    files += [Path(spec.origin) for spec in beneath if spec is not None and spec.origin is not None]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
