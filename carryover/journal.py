@@ -16,11 +16,14 @@ from pathlib import Path
 
 import msgspec
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from benchmarks.store import write_atomic
 from carryover.record import Row
+
+SECONDS = "seconds"  # spent on a stage, beside its tensors, whose names have a "/"
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -56,9 +59,18 @@ class Journal:
         self.interval = interval
         self.states = states
         self.notes: list[str] = []  # warnings of this process; `Progress.notes` has those before it too
-        self._saved = time.monotonic()
+        self._saved = self._begun = time.monotonic()
+        self._earlier = 0.0
 
     # For the protocol.
+
+    def begin(self) -> None:
+        """A piece of work starts whose training may be resumed; `spent` counts from here."""
+        self._begun, self._earlier = time.monotonic(), 0.0
+
+    def spent(self) -> float:
+        """Seconds of the piece of work, those of killed processes up to their last save included."""
+        return self._earlier + time.monotonic() - self._begun
 
     def resume(self) -> tuple[Progress, dict[str, Tensor] | None]:
         """The progress and the method's state to start from; fresh ones without a usable journal."""
@@ -101,10 +113,14 @@ class Journal:
             return None
         prefix = f"{stage}/"
         found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        if found:
+            self._begun, self._earlier = time.monotonic(), float(tensors.get(SECONDS, 0.0))
         return found or None
 
     def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
-        self._write("stage.safetensors", {f"{stage}/{name}": tensor for name, tensor in tensors.items()})
+        kept = {f"{stage}/{name}": tensor for name, tensor in tensors.items()}
+        spent = torch.tensor(self.spent(), dtype=torch.float64)
+        self._write("stage.safetensors", kept | {SECONDS: spent})
         self._saved = time.monotonic()
 
     def _read(self, name: str) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import platform
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,13 @@ from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.journal import Journal
 from carryover.machine import commit, peak_memory, processor
 from carryover.protocols.work import Work
-from carryover.record import Cost, Env, Record, Selection, Status
+from carryover.record import Cost, Env, Option, Record, Selection, Status
 from carryover.results import Results
 from carryover.selection import select
 from methods.base import Context, Method
+from methods.base.preparing import Prepares
 
+SHORT = 8  # digits of a hash that people read
 Now = Callable[[], datetime.datetime]
 
 
@@ -83,8 +85,8 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
         try:
             write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
             record, predictions = _learn(ready, results, journal, warned, workers, started, peak)
-        except RequestError:
-            raise
+        except RequestError as error:
+            record, predictions = _failure(ready, error, started), None
         except OSError as error:
             if Path(str(error.filename or "")).is_relative_to(results.root):
                 raise RequestError(
@@ -95,7 +97,8 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
         except Exception as error:  # whatever a method raises is this cell's failure alone
             record, predictions = _failure(ready, error, started), None
     results.write(record, predictions)
-    journal.close()
+    if record.status == "ok":  # what failed for want of memory, say, goes on where it was
+        journal.close()
     return record
 
 
@@ -144,6 +147,7 @@ def _learn(
     peak: Callable[[], float],
 ) -> tuple[Record, dict[tuple[int, int], Indices]]:
     tables: dict[str, Pixels] = {}
+    last: list[Method] = []  # the newest instance
 
     def make(
         info: StreamInfo,
@@ -154,9 +158,12 @@ def _learn(
         seed: int = ready.cell.seed,
     ) -> Method:
         kept: Stages = _Piece(journal, part) if journaled else NoJournal()
-        return make_method(
-            ready, tables, kept, progress, workers, info=info, part=part, config=config, seed=seed
-        )
+        last[:] = [
+            make_method(
+                ready, tables, kept, progress, workers, info=info, part=part, config=config, seed=seed
+            )
+        ]
+        return last[0]
 
     info, protocol = ready.stream.info, PROTOCOLS[ready.stream.info.protocol]
     tasks, exam = ready.stream.open(ready.cell.seed)
@@ -201,9 +208,12 @@ def _learn(
         passes=done.passes,
         parameters=ready.backbone.info.parameters,
     )
+    made = last[0].preparation() if last and isinstance(last[0], Prepares) else None
     notes = [*ready.stream.info.notes, *dict.fromkeys([*done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
+    if made is not None:
+        notes.append(f"{ready.method.name} ({made.digest[:SHORT]}): {made.said}")
     record = _record(
         ready,
         "ok",
@@ -217,6 +227,8 @@ def _learn(
         tasks=info.task_names,
         groups=info.groups,
         selection=selection,
+        config=_trained(ready, work.configs),
+        prepared=made.digest if made is not None else None,
     )
     predictions = {}
     for place, classes in result.predicted.items():
@@ -226,7 +238,8 @@ def _learn(
 
 
 def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> Record:
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    known = isinstance(error, RequestError)  # a sentence that says what to do
+    reason = str(error) if known else f"{type(error).__name__}: {error}".partition("\n")[0]
     selection = Selection(rule=ready.selection)
     return _record(
         ready, "failed", started, reason=reason, traceback=traceback.format_exc(), selection=selection
@@ -238,7 +251,14 @@ def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
     return _record(ready, status, _now(), reason=reason, selection=Selection(rule=ready.selection))
 
 
-def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: object) -> Record:
+def _trained(ready: ReadyCell, chosen: Mapping[str, Any]) -> dict[str, Option]:
+    """The options that were trained with; those that trials differ in stand in the selection alone."""
+    every = [config_dict(config) for config in chosen.values()] or [config_dict(ready.config)]
+    return {name: value for name, value in every[0].items() if all(one[name] == value for one in every)}
+
+
+def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **found: Any) -> Record:
+    found.setdefault("config", config_dict(ready.config))
     numerics = ready.conditions.numerics
     return Record(
         key=ready.key,
@@ -246,7 +266,6 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         cell=ready.cell,
         status=status,
         contract=dict(ready.contract),
-        config=config_dict(ready.config),
         plugin={kind: f"{plugin.module} ({plugin.origin})" for kind, plugin in ready.plugins.items()},
         data=ready.stream.info.data,
         weights=ready.backbone.weights,
@@ -262,7 +281,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         ),
         started=started,
         ended=_now(),
-        **found,  # type: ignore[arg-type]
+        **found,
     )
 
 

@@ -44,7 +44,7 @@ def lead(work: Work) -> Result:
     """Prepare one method and lead it through all tasks."""
     spent = Done()
     chosen = next(iter(work.configs.values()), None)
-    method = prepared(work.make(work.info, config=chosen), work.pool, spent)
+    method = prepared(work.make(work.info, config=chosen), work.pool, spent, work.journal)
     outcome = run(
         method,
         work.info,
@@ -54,8 +54,8 @@ def lead(work: Work) -> Result:
         progress=work.progress,
         tables=work.tables,
         reuse=work.reuse,
+        prepare_s=spent.prepare_s,
     )
-    outcome.done.prepare_s = spent.prepare_s
     return Result(
         rows=outcome.rows,
         predicted=outcome.predicted,
@@ -106,14 +106,16 @@ def run(
     progress: Progress,
     tables: MutableMapping[str, Pixels],
     reuse: bool = True,
+    prepare_s: float = 0.0,
 ) -> Outcome:
     """Lead `method` through `tasks`, from wherever the journal says that it was.
 
     tables: is filled with the image tables of the tasks handed over so far (`Context.tables`).
     reuse: an evaluation of a task is taken over from the step before where the state that it
-    depends on has not changed.
+    depends on has not changed. prepare_s: seconds that the preparation took.
     """
     done, state = journal.resume()
+    done.prepare_s = max(done.prepare_s, prepare_s)  # of a resumed run it was found ready
     if state is not None:
         for task in tasks[: done.learnt]:
             hand_over(task, tables)
@@ -126,9 +128,9 @@ def run(
             _evaluate(method, info, done, exam, journal, progress, reuse)
         for task in tasks[done.learnt :]:
             hand_over(task, tables)
-            started = time.monotonic()
+            journal.begin()
             method.learn(task)
-            done.train_s += time.monotonic() - started
+            done.train_s += journal.spent()
             done.passes += method.passes
             done.learnt = task.id + 1
             done.observations.append(method.observations())

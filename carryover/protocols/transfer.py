@@ -86,9 +86,9 @@ def _score(work: Work, task: Task, done: Done) -> Method:
     """Fit and score a task; its method afterwards."""
     name = name_of(work.info, task)
     method = _fresh(work, task, f"task {name}", work.configs.get(name), done)
-    started = time.monotonic()
+    work.journal.begin()
     method.learn(alone(task, Labelled.join([task.train, task.val])))
-    done.train_s += time.monotonic() - started
+    done.train_s += work.journal.spent()
     done.passes += method.passes
     done.observations.append(method.observations())
     started = time.monotonic()

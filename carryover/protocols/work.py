@@ -89,11 +89,13 @@ class Result:
     fingerprints: Mapping[int, str]
 
 
-def prepared(method: Method, pool: Pool | None, done: Done) -> Method:
-    """`method` after its `prepare`, the time taken added to `done`."""
+def prepared(method: Method, pool: Pool | None, done: Done, journal: Journal | None = None) -> Method:
+    """`method` after its `prepare`, the time taken added to `done`; journal: that it may go on from."""
     started = time.monotonic()
+    if journal is not None:
+        journal.begin()
     method.prepare(pool)
-    done.prepare_s += time.monotonic() - started
+    done.prepare_s += time.monotonic() - started if journal is None else journal.spent()
     return method
 
 

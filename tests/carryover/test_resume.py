@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny_cells
+import torch
 from tiny_cells import only_record, python, ready, same_outcome, stream_of, words
 
 import carryover.run
@@ -77,6 +78,23 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
     assert deaths >= 8
     same_outcome(tmp_path / "killed", tmp_path / "calm")
     assert not Results(tmp_path / "killed").journal(cell.key).exists()
+
+
+def test_the_time_before_a_kill_counts(tmp_path: Path) -> None:
+    first = Journal(tmp_path, interval=0.0)
+    first.begin()
+    time.sleep(0.2)
+    first.save("task 0", {"epoch": torch.tensor(1)})
+    spent = first.spent()
+    again = Journal(tmp_path)
+    again.begin()
+    time.sleep(0.1)
+    assert again.load("task 1") is None
+    assert again.spent() < 0.2
+    assert again.load("task 0") == {"epoch": torch.tensor(1)}
+    assert 0.2 <= again.spent() <= spent + 0.1
+    again.begin()
+    assert again.spent() < 0.1
 
 
 def test_a_journal_that_cannot_be_read_starts_the_cell_over(pictures: Path, tmp_path: Path) -> None:

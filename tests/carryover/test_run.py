@@ -12,6 +12,7 @@ import torch
 from tiny_cells import QUICK, SHORT, only_record, ready, same_outcome, stream_of
 
 from backbones import loading
+from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from carryover.journal import Journal
 from carryover.protocols import continual
@@ -105,6 +106,19 @@ def test_a_failure_is_recorded_with_its_traceback_and_never_as_done(
     assert finished(cell, results) is not None
 
 
+def test_what_cannot_be_found_out_earlier_fails_its_own_cell_in_a_sentence(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: NCM, task: object) -> None:
+        raise RequestError("the images are damaged; fetch them again")
+
+    cell, results = ready("ncm", stream_of(pictures)), Results(tmp_path)
+    monkeypatch.setattr(NCM, "learn", refused)
+    record = run_cell(cell, results, Silent())
+    assert (record.status, record.reason) == ("failed", "the images are damaged; fetch them again")
+    assert results.all()[0] == [record]
+
+
 def test_a_loss_that_turns_nan_fails_with_step_and_task(pictures: Path, tmp_path: Path) -> None:
     cell = ready("full_finetune", stream_of(pictures), options=QUICK | {"lr": "1e30", "warmup_epochs": "0"})
     record = run_cell(cell, Results(tmp_path), Silent())
@@ -113,7 +127,7 @@ def test_a_loss_that_turns_nan_fails_with_step_and_task(pictures: Path, tmp_path
     assert record.rows == ()
 
 
-def test_a_failed_run_leaves_no_journal_that_would_fail_again(
+def test_a_failed_run_goes_on_after_its_last_whole_task(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell, results = ready("full_finetune", stream_of(pictures)), Results(tmp_path / "mended")
@@ -126,7 +140,12 @@ def test_a_failed_run_leaves_no_journal_that_would_fail_again(
     with monkeypatch.context() as patch:
         patch.setattr(FullFinetune, "features", broken)
         assert run_cell(cell, results, Silent()).status == "failed"
+    learnt: list[int] = []
+    learn = FullFinetune.learn
+    monkeypatch.setattr(FullFinetune, "learn", lambda self, task: (learnt.append(task.id), learn(self, task)))
     assert run_cell(cell, results, Silent()).status == "ok"
+    assert learnt == [1, 2]
+    assert not results.journal(cell.key).exists()
     run_cell(cell, Results(tmp_path / "calm"), Silent())
     assert finished(cell, results).outcome() == only_record(tmp_path / "calm").outcome()
 

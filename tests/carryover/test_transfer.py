@@ -422,13 +422,25 @@ def test_nineteen_tasks_end_to_end(tree: Path) -> None:
     assert "‡ published" in said
 
 
+def test_a_record_holds_the_options_that_were_trained_with(tmp_path: Path) -> None:
+    record = run_cell(
+        cell_of(TinyTransfer(), "linear_probe", selection="search?candidates=2&epochs=3"),
+        Results(tmp_path),
+        Silent(),
+    )
+    assert record.config["epochs"] == 3
+    for trial, chosen in record.selection.chosen.items():
+        same = {name: record.config[name] for name in chosen if name in record.config}
+        assert same.items() <= chosen.items(), trial
+
+
 @pytest.mark.slow
 def test_the_cifar_task_is_the_real_one(tree: Path) -> None:
     if not (tree / "data" / "cifar100").is_dir():
         pytest.skip("needs CIFAR-100: set CARRYOVER_DATA to a folder with cifar100/ in parquet")
     results = Results(tree / "results")
     cells = [
-        ready("linear_probe", "vtab-1k?only=cifar&size=32", seed=seed, options={}, selection=RULE)
+        ready("linear_probe", "vtab-1k?only=cifar&size=64", "vit_64", seed, {}, selection=RULE)
         for seed in (0, 1)
     ]
     assert cells[0].stream.info.sizes == ((800, 200, 10_000),)
@@ -436,4 +448,4 @@ def test_the_cifar_task_is_the_real_one(tree: Path) -> None:
     assert [record.status for record in records] == ["ok", "ok"]
     assert {row.n for record in records for row in record.rows} == {10_000}
     assert records[0].selection == records[1].selection
-    assert records[0].metrics["accuracy_mean"] > 0.02, "no better than chance"
+    assert records[0].metrics["accuracy_mean"] > 0.05, "little better than chance"
