@@ -163,7 +163,8 @@ class Backbone(nn.Module):
         frozen = {
             id(buffer)
             for module in self.net.modules()
-            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters())
+            if isinstance(module, _BatchNorm)
+            and not any(p.requires_grad for p in module.parameters(recurse=False))
             for buffer in module.buffers()
         }
         tensors = self.net.state_dict(keep_vars=True)

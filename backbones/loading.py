@@ -21,6 +21,14 @@ RESIDENT_SHARE = 0.25  # of the accelerator's free memory
 SMALL_BATCH = 2**20  # bytes below which a gather is cheaper than handing it to a thread
 
 
+def cuts(images: int, batch_size: int, least: int = 1) -> list[tuple[int, int]]:
+    """(start, end) of each batch; a last one of fewer than `least` images is joined to the one before it."""
+    starts = list(range(0, images, batch_size))
+    if len(starts) > 1 and images - starts[-1] < least:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], images], strict=True))
+
+
 class Loader:
     """Serves (B, H, W, 3) uint8 batches of `inputs` on `device`."""
 
@@ -36,23 +44,23 @@ class Loader:
             if len(inputs) * self._image_bytes <= RESIDENT_SHARE * free:
                 self._resident = torch.from_numpy(inputs.pixels()).to(self.device)
 
-    def batches(self, order: Indices, batch_size: int) -> Iterator[tuple[Indices, Tensor]]:
-        """Pairs of positions (B,) and pixels (B, H, W, 3), following `order`; the last may be smaller."""
-        cuts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    def batches(self, order: Indices, batch_size: int, least: int = 1) -> Iterator[tuple[Indices, Tensor]]:
+        """Pairs of positions (B,) and pixels (B, H, W, 3), following `order`, cut as `cuts` says."""
+        parts = [order[start:end] for start, end in cuts(len(order), batch_size, least)]
         if self._resident is not None:
-            for cut in cuts:
+            for cut in parts:
                 yield cut, self._resident[torch.from_numpy(cut).to(self.device)]
         elif self.workers == 0 or batch_size * self._image_bytes <= SMALL_BATCH:
-            for cut in cuts:
+            for cut in parts:
                 yield cut, self._gather(cut).to(self.device)
         else:
-            yield from self._prefetched(cuts)
+            yield from self._prefetched(parts)
 
-    def _prefetched(self, cuts: list[Indices]) -> Iterator[tuple[Indices, Tensor]]:
+    def _prefetched(self, parts: list[Indices]) -> Iterator[tuple[Indices, Tensor]]:
         pin = self.device.type == "cuda"
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gather") as pool:
-            waiting = deque((cut, pool.submit(self._gather, cut, pin)) for cut in cuts[: self.workers + 1])
-            for following in [*cuts[self.workers + 1 :], *[None] * len(waiting)]:
+            waiting = deque((cut, pool.submit(self._gather, cut, pin)) for cut in parts[: self.workers + 1])
+            for following in [*parts[self.workers + 1 :], *[None] * len(waiting)]:
                 cut, batch = waiting.popleft()
                 if following is not None:
                     waiting.append((following, pool.submit(self._gather, following, pin)))

@@ -10,10 +10,13 @@ BatchNorm's statistics, and the head.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
+from methods.base.gradient import rates
 
 
 class BitFit(ParameterEfficient):
@@ -23,6 +26,7 @@ class BitFit(ParameterEfficient):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         lr: float = 2e-3
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(2e-3)
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze(except_=lambda name: name.rpartition(".")[2] == "bias")

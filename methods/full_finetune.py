@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from backbones.backbone import Backbone
 from backbones.training import ParameterGroup, groups_of
 from methods.base import GradientMethod
+from methods.base.gradient import rates
 
 
 class FullFinetune(GradientMethod):
@@ -31,7 +32,7 @@ class FullFinetune(GradientMethod):
         lr: float = 5e-4
         backbone_lr_scale: float = 1.0
         search: ClassVar[Mapping[str, Sequence[Any]]] = {
-            "lr": (3e-4, 1e-4, 1e-3, 3e-5),
+            **rates(5e-4),
             "backbone_lr_scale": (1.0, 0.1, 0.01),
         }
 

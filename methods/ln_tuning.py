@@ -11,13 +11,16 @@ Trains weight and bias of every LayerNorm, BatchNorm and GroupNorm. Step 0: the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
+from methods.base.gradient import rates
 
 
 class NormTuning(ParameterEfficient):
@@ -27,6 +30,7 @@ class NormTuning(ParameterEfficient):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         lr: float = 2e-3
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(2e-3)
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()

@@ -5,9 +5,11 @@ What is fixed is drawn from the method's own seed and never stored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from methods.base.gradient import rates
 from methods.base.peft import PeftTuner, Ranked
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class VeRA(PeftTuner):
         lr: float = 1e-2
         rank: int = 256
         dropout: float = 0.0
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(1e-2)
 
     config: Config
 
@@ -81,6 +84,9 @@ class RandLoRA(Ranked):
             save_projection=False,
             target_modules=pattern,
         )
+
+    def spared(self, name: str) -> bool:
+        return "randlora_gamma" in name
 
 
 class SHiRA(Ranked):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from backbones.backbone import BackboneInfo
 from benchmarks.stream import StreamInfo
+from methods.base.gradient import rates
 from methods.base.peft import PeftTuner, Ranked
 
 if TYPE_CHECKING:
@@ -34,7 +36,12 @@ class OFT(PeftTuner):
     def tuner(self, pattern: str) -> PeftConfig:
         import peft
 
-        return peft.OFTConfig(r=0, oft_block_size=self.config.block_size, target_modules=pattern)
+        return peft.OFTConfig(
+            r=0,
+            oft_block_size=self.config.block_size,
+            use_cayley_neumann=False,  # the library's series of five terms is no rotation once S has grown
+            target_modules=pattern,
+        )
 
 
 class BOFT(PeftTuner):
@@ -56,10 +63,21 @@ class BOFT(PeftTuner):
 
     config: Config
 
+    @classmethod
+    def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        refused = super().supports(config, info, backbone)
+        if refused is None and backbone.width % config.block_size:
+            width = f"{backbone.width}, the width of {backbone.name}"
+            return f"block_size={config.block_size} does not divide {width}"
+        return refused
+
     def tuner(self, pattern: str) -> PeftConfig:
         import peft
 
         return peft.BOFTConfig(boft_block_size=self.config.block_size, target_modules=pattern)
+
+    def spared(self, name: str) -> bool:
+        return ".boft_s." in name
 
 
 class HRA(PeftTuner):
@@ -111,8 +129,15 @@ class PSOFT(Ranked):
 
         lr: float = 5e-3
         rank: int = 32
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(5e-3)
 
     config: Config
+
+    @classmethod
+    def supports(cls, config: Config, info: StreamInfo, backbone: BackboneInfo) -> str | None:
+        if config.rank > backbone.width:
+            return f"rank={config.rank} is more than {backbone.width}, the width of {backbone.name}; lower it"
+        return super().supports(config, info, backbone)
 
     def tuner(self, pattern: str) -> PeftConfig:
         import peft
@@ -140,6 +165,7 @@ class OSF(PeftTuner):
 
         lr: float = 1e-4
         kept: float = 0.5
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(1e-4)
 
     config: Config
 

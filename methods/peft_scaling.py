@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.backbone import Backbone
-from backbones.training import ParameterGroup, groups_of
 from methods.base import ParameterEfficient
+from methods.base.gradient import rates
 from methods.base.peft import PeftTuner, Tuner
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class IA3(Tuner):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         lr: float = 1e-2
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(1e-2)
 
     config: Config
 
@@ -37,9 +39,8 @@ class IA3(Tuner):
 
         return peft.IA3Config(target_modules=pattern, feedforward_modules=r".*\bmlp\.fc2")
 
-    def groups(self) -> list[ParameterGroup]:
-        """Scales around one do not decay."""
-        return [*groups_of(self.backbone.net.named_parameters(), self.config.lr, 0.0), *self.head_groups()]
+    def spared(self, name: str) -> bool:
+        return True
 
 
 class BEFT(PeftTuner):
@@ -54,6 +55,7 @@ class BEFT(PeftTuner):
     @dataclass(frozen=True)
     class Config(PeftTuner.Config):
         lr: float = 5e-3
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(5e-3)
 
     config: Config
 
@@ -62,6 +64,6 @@ class BEFT(PeftTuner):
 
         return peft.BeftConfig(target_modules=pattern)
 
-    def groups(self) -> list[ParameterGroup]:
+    def spared(self, name: str) -> bool:
         """Biases do not decay, whatever their shape."""
-        return [*groups_of(self.backbone.net.named_parameters(), self.config.lr, 0.0), *self.head_groups()]
+        return True

@@ -10,7 +10,9 @@ Step 0: the plain network. Count: 205,824 on ViT-B/16. Stored per task (or once)
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
 from methods.base.efficient import insert
+from methods.base.gradient import rates
 
 
 class ScaleShift(nn.Module):
@@ -43,6 +46,7 @@ class SSF(ParameterEfficient):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         lr: float = 5e-3
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(5e-3)
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()
@@ -50,7 +54,8 @@ class SSF(ParameterEfficient):
             channels = _channels(module)
             if channels:
                 # timm's layers for maps in NCHW say so in their names, LayerNorm2d as well as torch's own.
-                maps = type(module).__name__.endswith("2d") or isinstance(module, nn.GroupNorm)
+                named = "2d" in type(module).__name__
+                maps = named or isinstance(module, nn.Conv2d | nn.GroupNorm | _BatchNorm)
                 scaled = ScaleShift(channels, maps)
                 insert(module, "ssf", scaled, lambda ssf, given, returned: ssf(returned))
 

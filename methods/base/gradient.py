@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from backbones.augment import Augment, augment
 from backbones.backbone import Backbone
-from backbones.loading import Loader
+from backbones.loading import Loader, cuts
 from backbones.training import Batch, Fit, ParameterGroup, Recipe, fit, groups_of
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.stream import Task
 from methods.base.heads import Heads
 from methods.base.method import Context, Footprint, Method, below, learnt_tensor, stored_bits
+
+
+def rates(lr: float) -> Mapping[str, Sequence[Any]]:
+    """A search space of learning rates around a method's own, which comes first."""
+    return {"lr": tuple(float(f"{lr * factor:.3g}") for factor in (1, 0.3, 3, 0.1))}
 
 
 class GradientMethod(Method):
@@ -61,7 +66,7 @@ class GradientMethod(Method):
         augment: Augment = "standard"
         label_smoothing: float = 0.0
         min_steps: int = 200
-        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (1e-3, 3e-4, 3e-3, 1e-4)}
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(1e-3)
 
     config: Config
 
@@ -198,7 +203,7 @@ class GradientMethod(Method):
 
     def steps(self, images: int) -> tuple[int, int]:
         """(epochs, steps per epoch) for a training on that many images."""
-        per_epoch = math.ceil(images / self.config.batch_size)
+        per_epoch = len(cuts(images, self.config.batch_size, least=2))
         return max(self.config.epochs, math.ceil(self.config.min_steps / per_epoch)), per_epoch
 
     # How it is done.
@@ -220,7 +225,8 @@ class GradientMethod(Method):
             self.noise.manual_seed(seeds.own("noise", stage, epoch))
             flips = torch.Generator(device).manual_seed(seeds.shared("augment", stage, epoch))
             order = np.random.default_rng(seeds.shared("order", stage, epoch)).permutation(len(inputs))
-            for positions, pixels in loader.batches(order, config.batch_size):
+            # A last image alone has no variance for a BatchNorm that trains: it joins the batch before it.
+            for positions, pixels in loader.batches(order, config.batch_size, least=2):
                 self.positions = positions
                 images = self.backbone.prepare(pixels)
                 images = augment(images, config.augment, self.context.info.mirror, flips)

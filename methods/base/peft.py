@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
+from backbones.training import ParameterGroup, groups_of
 from benchmarks.stream import StreamInfo
 from methods.base.efficient import ParameterEfficient
 
@@ -74,7 +75,20 @@ class Tuner(ParameterEfficient):
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if importlib.util.find_spec("peft") is None:
             return f"{cls.name} comes with the peft library, which is missing; pip install 'carryover[peft]'"
+        for name in ("block_size", "blocks", "coefficients", "subspaces"):
+            if getattr(config, name, 1) < 1:
+                return f"{name}={getattr(config, name)} is below 1; raise it"
         return super().supports(config, info, backbone)
+
+    def groups(self) -> list[ParameterGroup]:
+        named = list(self.backbone.net.named_parameters())
+        spared = [name for name, _ in named if self.spared(name)]
+        inside = groups_of(named, self.config.lr, self.config.weight_decay, spared)
+        return [*inside, *self.head_groups()]
+
+    def spared(self, name: str) -> bool:
+        """Whether a trained tensor has no weight decay, whatever its shape: a scale that starts at one."""
+        return False
 
     @abstractmethod
     def tuner(self, pattern: str) -> PeftConfig:

@@ -14,8 +14,9 @@ block: 921,600 on ViT-B/16 with p = 100. Stored per task (or once): the prompts 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from timm.models.swin_transformer import SwinTransformer
@@ -25,6 +26,7 @@ from backbones.backbone import Backbone, BackboneInfo
 from backbones.sites import Site
 from benchmarks.stream import StreamInfo
 from methods.base import ParameterEfficient
+from methods.base.gradient import rates
 from methods.vpt.swin import prompted_swin
 
 
@@ -58,6 +60,7 @@ class _PromptTuning(ParameterEfficient):
         """
 
         lr: float = 5e-3
+        search: ClassVar[Mapping[str, Sequence[Any]]] = rates(5e-3)
         prompts: int = 10
         dropout: float = 0.1
 

@@ -269,3 +269,69 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for method in (*PEFT, *MORE):
         cls = method_class(method)[1]
         assert "pip install" in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
+
+
+@pytest.mark.parametrize("name", sorted(n for n in methods() if "lr" in method_class(n)[1].Config.search))
+def test_what_is_searched_begins_with_the_rate_that_is_used_without_a_search(name: str) -> None:
+    config = method_class(name)[1].Config
+    assert config().lr in config.search["lr"]
+    if issubclass(method_class(name)[1], ParameterEfficient):
+        assert config().lr == config.search["lr"][0]
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_b0", "vit_tiny_r_s16_p8_224", "resnetv2_50x1_bit"])
+def test_ssf_scales_channels_whatever_the_layer_of_a_map_is_called(name: str) -> None:
+    side = 224 if name.startswith("vit") else 32
+    plain = network(f"{name}?img_size={side}&weights=random")
+    images = torch.randn(2, 3, side, side)
+    found = attached("ssf", plain.copy())
+    found.backbone.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(found.features(images), plain.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_statistics_of_a_frozen_batchnorm_are_not_stored_for_what_is_inserted_in_it() -> None:
+    found = attached("ssf", network("tiny_convnet"))
+    step(found, torch.randn(4, 3, 32, 32))
+    assert set(found.pack()) == set(trained(found))
+
+
+def test_oft_rotates_however_far_it_has_gone() -> None:
+    found = attached("oft", network("tiny_vit"), block_size="8")
+    rotation = found.backbone.net.blocks[0].attn.qkv.oft_R["default"]
+    with torch.no_grad():
+        rotation.weight.normal_(std=0.5)
+    turned = rotation.get_weight().detach()
+    assert not torch.allclose(turned, torch.eye(len(turned)), atol=0.1)
+    torch.testing.assert_close(turned.T @ turned, torch.eye(len(turned)))
+
+
+@pytest.mark.parametrize(
+    ("method", "scale"), [("boft", "boft_s"), ("randlora", "randlora_gamma"), ("ia3", "ia3_l")]
+)
+def test_scales_that_start_at_a_number_do_not_decay_towards_zero(method: str, scale: str) -> None:
+    found = attached(method, network("tiny_vit"))
+    decaying = {id(p) for group in found.groups() if group.weight_decay for p in group.parameters}
+    scales = [p for name, p in trained(found).items() if scale in name]
+    assert scales
+    assert not decaying & {id(p) for p in scales}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("boft", {"block_size": "5"}, "block_size=5 does not divide 32"),
+        ("oft", {"block_size": "0"}, "block_size=0 is below 1"),
+        ("psoft", {"rank": "64"}, "rank=64 is more than 32"),
+        ("gralora", {"blocks": "0"}, "blocks=0"),
+        ("adamss", {"subspaces": "0"}, "subspaces=0 is below 1"),
+        ("waveft", {"coefficients": "0"}, "coefficients=0 is below 1"),
+        ("lora", {"rank": "0"}, "rank=0"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_before_anything_is_run(
+    method: str, options: dict[str, str], said: str
+) -> None:
+    cls = method_class(method)[1]
+    config = typed(method, "option", cls.Config, options)
+    assert said in (cls.supports(config, INFO, describe("tiny_vit")) or "")
