@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from benchmarks.errors import RequestError
 
 DEFAULT_LIMIT = 50 * 2**30  # bytes; CARRYOVER_CACHE_LIMIT (GiB) changes it
 ABANDONED = 7 * 24 * 3600  # seconds
+GONE = ".gone"  # ends the name of an entry that is being removed
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -163,9 +164,12 @@ class Store:
         """What is stored, most recently used first."""
         found = []
         for path in self.root.glob("*/*"):
-            if path.is_dir() and path.suffix not in (".partial", ".pieces"):
-                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-                found.append(Entry(path.parent.name, path.name, path, size, path.stat().st_mtime))
+            if path.is_dir() and path.suffix not in (".partial", ".pieces", GONE):
+                try:
+                    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                    found.append(Entry(path.parent.name, path.name, path, size, path.stat().st_mtime))
+                except FileNotFoundError:  # another process has just evicted it
+                    continue
         return sorted(found, key=lambda entry: -entry.used)
 
     def prune(self, keep: Path | None = None, limit: int | None = None) -> int:
@@ -177,6 +181,8 @@ class Store:
         for pieces in self.root.glob("*/*.pieces"):
             if pieces.stat().st_mtime < time.time() - ABANDONED:
                 shutil.rmtree(pieces, ignore_errors=True)
+        for gone in self.root.glob(f"*/*{GONE}"):  # whoever was at it may have been killed
+            shutil.rmtree(gone, ignore_errors=True)
         allowed = self.limit if limit is None else limit
         entries = self.entries()
         total = sum(entry.bytes for entry in entries)
@@ -185,7 +191,11 @@ class Store:
             if total - freed <= allowed:
                 break
             if entry.path != keep:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                # At once, so that nobody finds half of it.
+                gone = entry.path.with_name(f"{entry.key}.{os.getpid()}{GONE}")
+                with suppress(OSError):
+                    os.replace(entry.path, gone)
+                shutil.rmtree(gone, ignore_errors=True)
                 freed += entry.bytes
         return freed
 

@@ -102,6 +102,27 @@ def test_what_was_just_made_stays_even_beyond_the_limit(tmp_path: Path) -> None:
     assert store.get("kind", "key", fill(10)).is_dir()
 
 
+def test_processes_that_evict_each_others_entries_do_not_fail(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from benchmarks.store import Store
+store, end, number = Store(Path(sys.argv[1]), limit=20_000), time.monotonic() + 2, 0
+def make(folder):
+    for part in range(20):
+        (folder / str(part)).write_bytes(bytes(200))
+while time.monotonic() < end:
+    number += 1
+    store.get("kind", f"{sys.argv[2]}-{number % 9}", make)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    racing = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(3)]
+    said = [process.communicate(timeout=60)[1] for process in racing]
+    assert [process.returncode for process in racing] == [0, 0, 0], said
+    Store(tmp_path).prune()
+    assert not list(tmp_path.glob("*/*.gone"))
+
+
 def test_clearing_frees_what_it_says(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.get("a", "x", fill(10))
