@@ -43,6 +43,7 @@ from carryover.selection import DEFAULT, MANUAL, SEARCH, Rule
 if TYPE_CHECKING:
     from methods.base import Method
 
+PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do
 PROTOCOLS = {"continual": continual, "few_shot": few_shot, "transfer": transfer}
 
 
@@ -165,7 +166,8 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
     """The code that a cell of these plugins (by kind: method, stream, backbone) reaches.
 
     searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
-    only the recipe of its own counts: another that is added makes no record stale.
+    only the recipe of its own counts, and of those that list streams nothing: another that is added makes no
+    record stale.
     """
     recipes, backbone = own_recipes(), plugins.get("backbone")
     house = ["backbones.backbone", PROTOCOLS[protocol].__name__, *["carryover.selection"] * searched]
@@ -176,7 +178,7 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
         own,
         named=[module for plugin in plugins.values() for module in plugin.named],
         files={plugin.module: plugin.path for plugin in plugins.values() if plugin.path},
-        without={module for module, _ in recipes},
+        without={PRESETS, *(module for module, _ in recipes)},
     )
     used = {
         f"recipe {recipe.name}": _sha256([dict(recipe.arguments), recipe.statistics, recipe.network])
@@ -237,7 +239,7 @@ class Workshop:
         check_config(cell.method, config)
         stream_plugin, stream = self._stream(cell.stream)
         backbone_plugin, backbone = self._backbone(cell.backbone)
-        refusal = method.supports(config, stream.info, backbone.info)
+        refusal = method.supports(config, stream.info, backbone.info) or self._unchosen(stream)
         plugins = {"method": method_plugin, "stream": stream_plugin, "backbone": backbone_plugin}
         options = {name: config_dict(config)[name] for name in cell.options}
         named = Cell(
@@ -248,6 +250,15 @@ class Workshop:
             options=options,
         )
         return ReadyCell(named, method, config, stream, backbone, self.conditions, plugins, refusal)
+
+    def _unchosen(self, stream: Stream) -> str | None:
+        """Why options cannot be chosen as asked: a few-shot stream may have nothing to choose them on."""
+        asked = self.conditions.selection
+        if stream.info.protocol != "few_shot" or asked is None or Rule.typed(asked) is None:
+            return None
+        if stream.pool is not None and stream.pool.validation is not None:
+            return None
+        return f"{stream.info.name} has no validation classes to choose options on; take --selection default"
 
     def _stream(self, name: str) -> tuple[Plugin, Stream]:
         if name not in self._streams:
@@ -276,12 +287,14 @@ def check_config(method: str, config: Any) -> None:
         "epochs": (1, 10**6),
         "batch_size": (1, 10**6),
         "min_steps": (0, 10**9),
+        "dropout": (0, 0.99),
+        "label_smoothing": (0, 0.99),
     }
     for name, value in config_dict(config).items():
         low, high = limits.get(name, (float("-inf"), float("inf")))
         if isinstance(value, int | float) and not low <= value <= high:
             raise RequestError(f"{method}: the option {name}={value} lies outside {low} to {high}")
-        if (name.endswith("lr") or name == "weight_decay") and isinstance(value, float) and value < 0:
+        if (name.endswith("lr") or name == "weight_decay") and isinstance(value, int | float) and value < 0:
             raise RequestError(f"{method}: the option {name}={value} is negative")
 
 

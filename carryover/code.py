@@ -118,7 +118,24 @@ def _digest(tree: ast.Module) -> str:
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_said(tree).encode()).hexdigest()
+
+
+def _said(node: object) -> str:
+    """A syntax tree as text, the same in every version of Python (`ast.dump` is not: empty fields)."""
+    if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends some format specifications with no text
+        parts = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return f"JoinedStr{_said(parts)}"
+    if isinstance(node, ast.AST):
+        fields = [
+            f"{name}={_said(value)}"
+            for name, value in ast.iter_fields(node)
+            if name not in ("kind", "type_comment") and value is not None and value != []
+        ]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_said, node))}]"
+    return ascii(node)
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

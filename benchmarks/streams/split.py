@@ -21,34 +21,9 @@ from benchmarks.naming import canonical
 from benchmarks.seeds import generator
 from benchmarks.sources import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
+from benchmarks.streams.presets import PRESETS, Preset
 from benchmarks.streams.shifts import Shift, shifted
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A stream that has a name of its own."""
-
-    source: str
-    tasks: int
-    summary: str
-    mirror: bool = True
-
-
-PRESETS = {
-    "split-cifar100": Preset("cifar100", 10, "CIFAR-100, 10 tasks of 10 classes"),
-    "split-cifar10": Preset("cifar10", 5, "CIFAR-10, 5 tasks of 2 classes"),
-    "split-imagenet-subset": Preset("imagenet-subset", 10, "a subset of ImageNet's classes, 10 tasks"),
-    "split-digits": Preset(
-        "digits", 5, "scikit-learn's 8x8 digits, 5 tasks of 2 classes; ships with Carryover", mirror=False
-    ),
-    "split-glyphs": Preset(
-        "glyphs", 12, "characters of made-up alphabets, 12 tasks of 12 classes; drawn here", mirror=False
-    ),
-    "split-objects": Preset(
-        "objects", 10, "shape x pattern x colour before clutter, 10 tasks of 8 classes; drawn here"
-    ),
-    "split-textures": Preset("textures", 5, "surfaces of any colours, 5 tasks of 6 classes; drawn here"),
-}
 ANY = "split:"
 
 

@@ -20,7 +20,8 @@ from benchmarks.sources import may_mirror, open_source, source_names, table
 from benchmarks.sources.procedural import DRAWN
 from benchmarks.store import Store
 from benchmarks.stream import Place
-from benchmarks.streams.split import PRESETS, SplitStream
+from benchmarks.streams.presets import PRESETS
+from benchmarks.streams.split import SplitStream
 
 TRAIN, TEST = 3, 1
 

@@ -19,8 +19,8 @@ from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
 from carryover import code
-from carryover.cell import ReadyCell
-from carryover.code import reach
+from carryover.cell import PRESETS, ReadyCell
+from carryover.code import reach, source_digest
 
 NUMERICS = Numerics(fused_training=True, device_name="this processor")
 
@@ -216,6 +216,20 @@ def test_a_plugin_reaches_the_floors_it_stands_on(package: Path) -> None:
     assert f"{package.name}.other" not in digest(package)
 
 
+def test_every_version_of_python_gives_code_the_same_hash() -> None:
+    source = b"""
+class A(B, c=None):
+    x: int = -1_000
+    def f(self, *a, b=(), **k) -> "str":  # said
+        \"\"\"said\"\"\"
+        match a:
+            case [1.5, *_] | {"k": None}:
+                return f"{k!r:>{b}} {u'x'}" or {**k, 1: ...}
+        with a as b, c: yield lambda: (await_ := [i for i in b if i])
+"""
+    assert source_digest(source).startswith("8a1247667fef")
+
+
 def test_a_cell_reaches_its_own_method_and_no_other(pictures: Path) -> None:
     cell = base(pictures)
     found = code.reach([cell.plugins["method"].module, "backbones.backbone"])
@@ -224,6 +238,13 @@ def test_a_cell_reaches_its_own_method_and_no_other(pictures: Path) -> None:
     )
     assert not {"methods.joint", "methods.ncm", "carryover.table"} & set(found.modules)
     assert {"torch", "timm", "numpy"} <= set(found.packages)
+
+
+def test_a_stream_of_a_new_name_makes_no_record_stale(pictures: Path) -> None:
+    modules = set(base(pictures).code.modules)
+    assert "benchmarks.streams.split" in modules
+    assert "benchmarks.streams.presets" not in modules
+    assert Path(code.source_of(PRESETS)).exists()
 
 
 def test_of_the_backbones_that_ship_only_the_own_recipe_counts(
