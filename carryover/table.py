@@ -32,14 +32,16 @@ _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"}
 class Line:
     """One method. Costs are means over seeds, None where no record knows them.
 
-    varied: its value of the table's varied part; parameters: of the backbone; fresh: of the present run;
-    stale: made by other code than the present; fill: the command that makes this line, which has no record
-    yet; published: who published it, "" where it is ours.
+    varied: its value of the table's varied part; prepared: the hash of what it was prepared with, where
+    other lines of that method were prepared with something else; parameters: of the backbone; fresh: of the
+    present run; stale: made by other code than the present; fill: the command that makes this line, which
+    has no record yet; published: who published it, "" where it is ours.
     """
 
     method: str
     options: Mapping[str, Option] = field(default_factory=dict)
     varied: str = ""
+    prepared: str = ""
     seeds: tuple[int, ...] = ()
     metrics: Mapping[str, Spread] = field(default_factory=dict)
     trainable: float | None = None
@@ -62,10 +64,9 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The method and the options typed for it."""
-        return " ".join(
-            [self.method, *(f"{name}={show_option(value)}" for name, value in sorted(self.options.items()))]
-        )
+        """The method, what it was prepared with where lines differ in it, and the options typed for it."""
+        typed = [f"{name}={show_option(value)}" for name, value in sorted(self.options.items())]
+        return " ".join([self.method, *([f"({self.prepared[:8]})"] if self.prepared else []), *typed])
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,21 @@ def table(
     rank = {record.key: 2 if record.key in fresh else 0 if stale(record) else 1 for record in records}
     counting = current(records, rank=lambda record: rank[record.key])
     kept, notes = _same_images(counting, vary, fresh)
-    groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in sorted(kept, key=lambda record: record.cell.seed):
-        groups[_label(record.cell), record.cell.method, _varied(record, vary)].append(record)
-    lines = [_line(group, varied, fresh, stale) for (_, _, varied), group in groups.items()]
+    # By seed, the one that counts most last: cells of other names may be the same under one contract.
+    groups: dict[tuple[str, str, str, str], dict[int, Record]] = defaultdict(dict)
+    for record in sorted(kept, key=lambda record: (record.cell.seed, rank[record.key], *recency(record))):
+        name = _label(record.cell), record.cell.method, _varied(record, vary), record.prepared or ""
+        groups[name][record.cell.seed] = record
+    twice = Counter(name[:3] for name in groups)
+    lines = [
+        replace(
+            _line(list(group.values()), name[2], fresh, stale),
+            prepared=name[3] if twice[name[:3]] > 1 else "",
+        )
+        for name, group in groups.items()
+    ]
+    counted = {record.key for group in groups.values() for record in group.values()}
+    kept = [record for record in kept if record.key in counted]
     parts = records[0].tasks
     if protocol_of(shared) == "few-shot":
         lines = _ranked(lines, parts)

@@ -73,6 +73,28 @@ def test_this_run_and_what_is_not_stale_count_before_newer_records():
     assert not line_of(table([old, new], stale=lambda record: record == new), "meat").stale
 
 
+def test_one_cell_under_two_names_counts_once():
+    alias = made(accuracy=0.9, minute=3, stream="split-cifar100?tasks=10")
+    found = table([made(accuracy=0.1), alias, made(seed=1)])
+    assert line_of(found, "meat").seeds == (0, 1)
+    alone = table([alias, made(seed=1)])
+    assert line_of(found, "meat").metrics == line_of(alone, "meat").metrics
+
+
+def test_what_was_prepared_otherwise_is_another_line():
+    one, other = "a" * 64, "b" * 64
+    records = [made(prepared=one), made(seed=1, prepared=one), made(prepared=other, minute=2), made("ncm")]
+    found = table(
+        [replace(r, cell=replace(r.cell, stream=f"{r.cell.stream}?pool={r.prepared}")) for r in records]
+    )
+    assert {line.label: line.seeds for line in found.lines} == {
+        "meat (aaaaaaaa)": (0, 1),
+        "meat (bbbbbbbb)": (0,),
+        "ncm": (0,),
+    }
+    assert [line.label for line in table(records[:2]).lines] == ["meat"]
+
+
 def test_a_stale_record_is_shown_and_marked():
     found = table([made()], stale=lambda record: True)
     assert "meat †" in drawn(found, 100)
