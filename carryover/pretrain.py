@@ -17,7 +17,7 @@ from backbones.pretraining.run import Plan, Workplace, pretrain
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
-from benchmarks.sources import open_source
+from benchmarks.sources import may_mirror, open_source
 from benchmarks.store import Store, locked
 from carryover.journal import Journal
 from carryover.machine import commit
@@ -37,9 +37,8 @@ def run(asked: Mapping[str, Any]) -> int:
     name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
     source = open_source(asked["source"]).load(store, progress, size=asked["size"])
     source = dataclasses.replace(source, terms=asked["terms"] or source.terms)
-    plan = Plan(
-        name, asked["backbone"], asked["objective"], asked["source"], source, settings, not asked["no_mirror"]
-    )
+    mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
+    plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
     probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
     journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
     code = commit()

@@ -16,9 +16,9 @@ from benchmarks.store import write_atomic
 class Card(msgspec.Struct, kw_only=True):
     """All facts of one pretraining run.
 
-    backbone: the architecture's name; sha256: of the weights file; settings: as typed or by default; data,
-    terms: the source, its fingerprint and its terms of use; top1: share of validation images right;
-    probes: by source, linear and nearest class mean; rates: images per second.
+    backbone: the architecture's name; sha256: of the weights file; settings: as typed or by default; mirror:
+    whether images were flipped; data, terms: the source, its fingerprint and its terms of use; top1: share of
+    validation images right; probes: by source, linear and nearest class mean; rates: images per second.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Card(msgspec.Struct, kw_only=True):
     parameters: int
     objective: str
     settings: dict[str, str | int | float]
+    mirror: bool = True
     source: str
     fingerprint: str
     terms: str
@@ -63,7 +64,7 @@ class Card(msgspec.Struct, kw_only=True):
                 f"{self.source}: {self.images:,} images, {self.classes} classes ({self.fingerprint[:12]})",
             ),
             ("terms of the data", self.terms or "not stated by the source"),
-            ("recipe", settings),
+            ("recipe", settings if self.mirror else f"{settings}, never mirrored"),
             ("trained", f"{self.epochs} epochs in {self.seconds / 60:.0f} min on {self.machine}"),
             ("final training loss", f"{self.loss:.3f}"),
         ]

@@ -207,6 +207,7 @@ class Run:
             parameters=backbone.info.parameters,
             objective=plan.objective,
             settings=dataclasses.asdict(plan.settings),
+            mirror=plan.mirror,
             source=plan.source_name,
             fingerprint=plan.source.fingerprint,
             terms=plan.source.terms,
@@ -261,6 +262,7 @@ class Run:
             "objective": plan.objective,
             "source": plan.source.fingerprint,
             "settings": dataclasses.asdict(plan.settings),
+            "mirror": plan.mirror,
         }
         if path.exists() and (found := json.loads(path.read_text())) != said:
             other = [key for key in said if found.get(key) != said[key]]

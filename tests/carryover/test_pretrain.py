@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -30,6 +31,13 @@ def test_a_backbone_is_made_with_one_command_and_used_by_the_next(
     stream = f"split:folder:{pictures}?tasks=3"
     ncm = ["run", "--method", "ncm", "--stream", stream, "--backbone", f"tiny_vit?weights={weights}", *HERE]
     assert cli(ncm) == 0
+
+
+def test_images_whose_mirror_is_another_class_are_not_flipped(tmp_path: Path, measured: None) -> None:
+    words = ["pretrain", "tiny_vit", "--source", "digits", "--size", "32", "--out", str(tmp_path), *HERE]
+    assert cli([*words, "-o", "epochs=1", "-o", "batch_size=512", "-o", "warmup_epochs=0"]) == 0
+    assert json.loads((tmp_path / "tiny_vit.supervised.json").read_text())["mirror"] is False
+    assert "never mirrored" in (tmp_path / "tiny_vit.supervised.md").read_text()
 
 
 @pytest.mark.parametrize(
