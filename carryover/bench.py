@@ -23,7 +23,7 @@ from carryover.request import Request, command
 from carryover.results import Results
 from carryover.run import ended, finished, outdated, run_cell
 from carryover.show import set_aside
-from carryover.tracking import check_wandb, log_record
+from carryover.tracking import check_wandb, log_records
 from carryover.workers import run_apart
 
 
@@ -52,9 +52,9 @@ def run(request: Request) -> int:
         again = command(request.words())
         print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
-    for record in records if request.wandb else ():
-        log_record(record, request.wandb or "")
     _show(request, wanted, records, results)
+    if request.wandb and (problem := log_records(records, request.wandb)):
+        print(f"warning: {problem}", file=sys.stderr, flush=True)
     return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
 
 

@@ -150,18 +150,28 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @click.argument("second")
 @click.option("--stream", default=STREAM, show_default=True, help="Parameters after ?.")
 @click.option("--backbone", default=BACKBONE, show_default=True, help="Parameters after ?.")
+@click.option(
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Of records with this option, for each method that has some.",
+)
+@click.option(
+    "--selection", metavar="RULE", help="Of records whose options were chosen so: as in run, or manual."
+)
 @click.option("--metric", help="By default what the table is sorted by: accuracy_last or accuracy_mean.")
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
-def compare(
-    first: str, second: str, stream: str, backbone: str, metric: str | None, results: Path | None
-) -> int:
+def compare(metric: str | None, **asked: Any) -> int:
     """Compare two methods pairwise.
 
-    Seed by seed, and image by image.
+    Seed by seed, and image by image, under one contract: of several that both have, the one of a run
+    without options.
     """
     from carryover import show
 
-    return show.compare(first, second, stream, backbone, metric, results)
+    return show.compare(show.Asked.typed(asked), metric)
 
 
 @_carryover.command()
@@ -177,7 +187,11 @@ def compare(
 @click.option("--name", help="Of the files [BACKBONE.OBJECTIVE].")
 @click.option("--size", type=int, help="Side in pixels that the source's images are brought to.")
 @click.option("--terms", help="Of use of the source's images, for the card, where the source states none.")
-@click.option("--no-mirror", is_flag=True, help="A mirrored image is of another class.")
+@click.option(
+    "--no-mirror",
+    is_flag=True,
+    help="A mirrored image is of another class (known of digits, characters, signs).",
+)
 @click.option("--probe", "probes", multiple=True, help="Sources on which a linear probe is measured.")
 @click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")
 @click.option("--threads", type=int, help="CPU threads.")

@@ -48,7 +48,7 @@ class Request:
             streams=_names("stream", asked["stream"]),
             backbones=_names("backbone", asked["backbone"]),
             seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
-            options=dict(_option(text) for text in asked["options"]),
+            options=dict(option(text) for text in asked["options"]),
             reuse=not asked["no_reuse"],
             **{
                 name: asked[name]
@@ -102,11 +102,33 @@ def command(words: Sequence[str]) -> str:
     return shlex.join([started if hidden else "carryover", *words])
 
 
+def option(text: str) -> tuple[str, str]:
+    """(name, value) of `KEY=VALUE`; RequestError for what is none."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
+    return name, value
+
+
 def _names(kind: str, text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    """The names between commas; before a number a comma belongs to a parameter (`?mean=0.4,0.4,0.4`)."""
+    names: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if names and "?" in names[-1] and _is_number(part.partition("&")[0]):
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
     if not names:
         raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
-    return names
+    return tuple(dict.fromkeys(names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -124,10 +146,3 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
     return int(text)
-
-
-def _option(text: str) -> tuple[str, Option]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
-    return name, value

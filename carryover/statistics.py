@@ -16,6 +16,7 @@ seed or task whose fingerprints differ is refused, not averaged over.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.errors import RequestError
 from carryover.contract import same_table
 from carryover.metrics import PRIMARY, protocol_of
-from carryover.record import Record, Row, unpack_hits
+from carryover.record import Cell, Record, Row, show_option, unpack_hits
 
 MIN_SEEDS = 3
 CONFIDENCE = 0.95
@@ -104,8 +105,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
 
     metric: the one that the protocol is led by, if none is named (accuracy_last, accuracy_mean).
 
-    RequestError for records under different contracts, two records of one seed, no common seed, a
-    metric that is absent, or a seed whose test images differ.
+    RequestError for records under different contracts, a method with more than one set of typed options,
+    two records of one seed, no common seed, a metric that is absent, or a seed whose test images differ.
     """
     if not a or not b:
         raise RequestError("a comparison needs records of both methods; run the one that has none first.")
@@ -130,8 +131,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     scores = _scores([(first[seed], second[seed]) for seed in seeds])
     wins, losses = (0, 0) if scores is None else (int((scores > 0).sum()), int((scores < 0).sum()))
     return Comparison(
-        a=a[0].cell.method,
-        b=b[0].cell.method,
+        a=variant(a[0].cell),
+        b=variant(b[0].cell),
         metric=metric,
         differences=differences,
         mean=mean,
@@ -146,6 +147,11 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
         left_out=tuple(sorted(first.keys() ^ second.keys())),
         unit=unit,
     )
+
+
+def variant(cell: Cell) -> str:
+    """The method with the options typed for it."""
+    return " ".join([cell.method, *_typed(cell)])
 
 
 def check_same_images(a: Record, b: Record) -> None:
@@ -214,16 +220,26 @@ def _rows_that_count(record: Record) -> dict[tuple[int, int], Row]:
 
 def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
     found: dict[int, Record] = {}
+    variants = {variant(record.cell): record.cell for record in records}
+    if len(variants) > 1:
+        each = [" ".join(f"-o {shlex.quote(word)}" for word in _typed(cell)) for cell in variants.values()]
+        raise RequestError(
+            f"there are {' and '.join(variants)}; choose one of them: add {' or '.join(filter(None, each))}"
+        )
     for record in records:
         if record.status != "ok":
             raise RequestError(f"{record.cell} is {record.status}; only finished cells can be compared.")
         if record.cell.seed in found:
             raise RequestError(
                 f"there are two records of {record.cell.method} with seed {record.cell.seed} "
-                f"({found[record.cell.seed].cell}; {record.cell}); name the options to choose one."
+                f"({found[record.cell.seed].cell}; {record.cell}); give one of them."
             )
         found[record.cell.seed] = record
     return found
+
+
+def _typed(cell: Cell) -> list[str]:
+    return [f"{name}={show_option(value)}" for name, value in sorted(cell.options.items())]
 
 
 def _listed(names: object) -> str:

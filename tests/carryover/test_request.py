@@ -32,6 +32,25 @@ def test_all_leaves_out_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("tiny_vit?mean=0.4,0.4,0.4", ("tiny_vit?mean=0.4,0.4,0.4",)),
+        (
+            "tiny_vit?mean=0.4, 0.4,.4&std=0.2,1e-1,0.2,tiny_swin",
+            ("tiny_vit?mean=0.4,0.4,.4&std=0.2,1e-1,0.2", "tiny_swin"),
+        ),
+        ("tiny_vit?depth=2,tiny_swin?img_size=32,64", ("tiny_vit?depth=2", "tiny_swin?img_size=32,64")),
+        ("tiny_vit,0.4", ("tiny_vit", "0.4")),
+    ],
+)
+def test_a_parameter_of_several_numbers_is_no_list_of_names(text: str, names: tuple[str, ...]) -> None:
+    request = typed(backbone=text)
+    assert request.backbones == names
+    words = request.words()
+    assert typed(backbone=words[words.index("--backbone") + 1]) == request
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ({"method": ","}, "--method NAME"),
