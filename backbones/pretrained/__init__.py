@@ -16,7 +16,7 @@ RECIPES = (
         "vit",
         {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3},
         statistics="imagenet",
-        tags=("supervised",),
+        tags=("supervised", "mae"),
     ),
     Recipe(
         "swin_64",

@@ -194,6 +194,12 @@ class Watch:
     def resume(self) -> tuple[Done, None]:
         return Done(), None
 
+    def begin(self) -> None:
+        return
+
+    def spent(self) -> float:
+        return 0.0
+
     def due(self) -> bool:
         return False
 
