@@ -23,10 +23,10 @@ SMALL_BATCH = 2**20  # bytes below which a gather is cheaper than handing it to 
 
 def cuts(images: int, batch_size: int, least: int = 1) -> list[tuple[int, int]]:
     """(start, end) of each batch; a last one of fewer than `least` images is joined to the one before it."""
-    starts = list(range(0, images, batch_size))
-    if len(starts) > 1 and images - starts[-1] < least:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], images], strict=True))
+    ends = [min(start + batch_size, images) for start in range(0, images, batch_size)]
+    if len(ends) > 1 and images - ends[-2] < least:
+        del ends[-2]
+    return list(zip([0, *ends], ends, strict=False))
 
 
 class Loader:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbones import loading
-from backbones.loading import Loader
+from backbones.loading import Loader, cuts
 from benchmarks.images import Chunk, Inputs
 
 TABLE = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
@@ -39,6 +39,15 @@ def test_batches_follow_the_order_with_any_number_of_workers(
     for positions, pixels in batches:
         assert pixels.dtype == torch.uint8
         assert np.array_equal(pixels.numpy(), IMAGES.pixels(np.asarray(positions)))
+
+
+@given(st.integers(0, 90), st.integers(1, 40), st.integers(1, 3))
+def test_a_last_batch_that_is_too_small_joins_the_one_before_it(images: int, size: int, least: int) -> None:
+    least = min(least, size)
+    found = cuts(images, size, least)
+    assert [place for start, end in found for place in range(start, end)] == list(range(images))
+    assert all(end - start == size for start, end in found[:-1])
+    assert all(least <= end - start < size + least for start, end in found[1:])
 
 
 def test_large_batches_are_gathered_beside_the_work_and_small_ones_are_not(
