@@ -57,6 +57,7 @@ RECIPES = (
         "external_attention",
         {"img_size": 64, "embed_dim": 192, "depth": 6, "num_heads": 3, "mlp_ratio": 2.0},
         statistics="imagenet",
+        tags=("supervised",),
     ),
     Recipe(
         "small_vit",
