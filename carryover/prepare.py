@@ -47,6 +47,7 @@ def run(asked: Mapping[str, Any]) -> int:
     cell, pool = cells[0], cells[0].stream.pool
     _check(cell, pool)
     journal = Journal(folder / f"{cell.key[:16]}.journal")
+    code = commit()  # of what is about to run
     if not asked["quiet"]:
         print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
     try:
@@ -55,7 +56,6 @@ def run(asked: Mapping[str, Any]) -> int:
             method.prepare(pool)
             assert isinstance(method, Exports)
             assert pool is not None
-            code = commit()
             said = f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
             name, terms = cell.stream.info.name, asked["terms"] or ""
             path = method.export(pool, folder, stream=name, terms=terms, commit=said)

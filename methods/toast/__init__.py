@@ -54,7 +54,7 @@ from methods.toast.feedback import Feedback
 from methods.toast.first import FirstPass
 from methods.toast.passes import TwoPasses
 from methods.toast.shipped import write
-from methods.toast.start import ORIGINS, Origin, plan_of, started
+from methods.toast.start import ORIGINS, Origin, file_of, plan_of, started
 from methods.toast.values import ValueBias
 
 START = "start."
@@ -188,8 +188,8 @@ class TOAST(GradientMethod):
 
     @classmethod
     def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
-        # What ships is named with its hash in the code.
-        return () if config.feedback in ("", "none", "train") else (Path(config.feedback),)
+        found = file_of(config, backbone)
+        return () if found is None else (found,)
 
     def prepare(self, pool: Pool | None) -> None:
         """Take the feedback that `Config.feedback` asks for; errors as in `started`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from backbones.backbone import Backbone
 from backbones.weights import check_card
 from benchmarks.errors import RequestError
 from benchmarks.store import write_atomic
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from methods.toast import TOAST
 
 FOLDER = Path(__file__).parent / "feedback_files"
-
-# The files that ship, with their hashes: they stand in the code so that another file is another key.
-FILES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -81,25 +78,15 @@ def describe(epochs: int, images: int, classes: int, source: str) -> str:
     return f"feedback pre-tuned for {epochs} epochs on {images:,} images of {classes} classes of {source}"
 
 
-def form_of(method: TOAST) -> Form:
-    """What a file has to be made for, to be loaded into `method`."""
-    config = method.config
-    return Form(method.backbone.weights, config.value_bias, config.early, config.late)
+def form_of(config: TOAST.Config, backbone: Backbone) -> Form:
+    """What a file has to be made for, to be loaded into a method of that config on that backbone."""
+    return Form(backbone.weights, config.value_bias, config.early, config.late)
 
 
 def find(form: Form) -> Path | None:
     """The file that ships for `form`; None where there is none."""
-    for name, digest in FILES.items():
-        path = FOLDER / name
-        card = read_card(path)
-        if card.form == form:
-            if card.sha256 != digest:
-                raise RequestError(
-                    f"feedback {path} ships with the hash {digest[:12]}, and its card says "
-                    f"{card.sha256[:12]}; fetch both again"
-                )
-            return path
-    return None
+    fits = (path for path in sorted(FOLDER.glob("*.safetensors")) if read_card(path).form == form)
+    return next(fits, None)
 
 
 def read_card(path: Path) -> Card:
@@ -139,10 +126,10 @@ def write(
 ) -> Path:
     """Write the feedback that `method` has just pre-tuned on `pool` by `plan`, and its card; returns it.
 
-    To ship it, put both into `FOLDER` and its name and hash into `FILES`. ValueError for values that half
+    To ship it, put both into `FOLDER`. ValueError for values that half
     precision does not reach.
     """
-    backbone, form = method.backbone, form_of(method)
+    backbone, form = method.backbone, form_of(method.config, method.backbone)
     stem = f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', backbone.name)}.toast"
     tensors = {
         name: tensor.detach().half().cpu().contiguous() for name, tensor in method.feedback.pretuned().items()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import safetensors.torch
 import torch
 
+from backbones.backbone import Backbone
 from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool
@@ -23,6 +24,14 @@ Origin = Literal["none", "pool", "file"]
 ORIGINS: tuple[Origin, ...] = ("none", "pool", "file")  # their positions are what a state holds
 
 
+def file_of(config: TOAST.Config, backbone: Backbone) -> Path | None:
+    """The file that the feedback is read from; None where it is trained or drawn."""
+    said = config.feedback
+    if not said:
+        return find(form_of(config, backbone))
+    return None if said in ("none", "train") else Path(said).expanduser()
+
+
 def started(method: TOAST, pool: Pool | None) -> tuple[Origin, str]:
     """Give `method` the feedback that its config asks for; where it comes from, and how it was made in words.
 
@@ -31,9 +40,8 @@ def started(method: TOAST, pool: Pool | None) -> tuple[Origin, str]:
     RequestError for a file that does not fit or is damaged, and if there is no pool to train on.
     """
     said = method.config.feedback
-    file = find(form_of(method)) if not said else None if said in ("none", "train") else Path(said)
+    file = file_of(method.config, method.backbone)
     if file is not None:
-        file = file.expanduser()
         _load(method, file)
         return "file", read_card(file).describe()
     if said == "train" and pool is None:
@@ -76,7 +84,7 @@ def plan_of(method: TOAST, pool: Pool) -> Plan:
 
 
 def _load(method: TOAST, file: Path) -> None:
-    tensors = load(file, form_of(method))
+    tensors = load(file, form_of(method.config, method.backbone))
     drawn = method.feedback.state_dict()
     rest = {name: drawn[name] for name in drawn.keys() - method.feedback.pretuned().keys()}
     try:
@@ -103,7 +111,14 @@ def _pretune(method: TOAST, pool: Pool) -> None:
         tensors = {name: t.detach().cpu() for name, t in feedback.state_dict().items()}
         safetensors.torch.save_file(tensors, folder / "feedback.safetensors")
 
-    key = store_key(__package__ or "", method.backbone, plan, pool.fingerprint, form_of(method), method.lite)
+    key = store_key(
+        __package__ or "",
+        method.backbone,
+        plan,
+        pool.fingerprint,
+        form_of(method.config, method.backbone),
+        method.lite,
+    )
     folder = store.get("toast", key, make)
     feedback.load_state_dict(safetensors.torch.load_file(folder / "feedback.safetensors"))
 

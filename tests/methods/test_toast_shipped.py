@@ -10,10 +10,12 @@ import pytest
 import torch
 from contract_lab import Case
 
+from backbones.backbone import open_backbone
+from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.stream import Pool
 from carryover.protocols.continual import state_digest
-from methods.toast import shipped
+from methods.toast import TOAST, shipped
 
 
 class Images(Pool):
@@ -46,7 +48,6 @@ def offered(tmp_path, monkeypatch):
 
     def ship(path):
         monkeypatch.setattr(shipped, "FOLDER", path.parent)
-        monkeypatch.setattr(shipped, "FILES", {path.name: shipped.read_card(path).sha256})
 
     return ship
 
@@ -103,7 +104,7 @@ def test_what_was_read_from_a_file_is_restored_without_it(tmp_path):
 def test_a_file_is_taken_only_where_network_and_options_are_those_of_its_card(tmp_path, offered):
     source, path = written(tmp_path)
     offered(path)
-    form = shipped.form_of(source)
+    form = shipped.form_of(source.config, source.backbone)
     assert shipped.find(form) == path
     for other in (
         replace(form, weights="f" * 64),
@@ -134,17 +135,16 @@ def test_whoever_asks_for_none_or_for_training_gets_that(tmp_path, offered):
 
 def test_a_file_that_was_changed_is_refused(tmp_path, offered):
     source, path = written(tmp_path)
-    form, card = shipped.form_of(source), path.with_suffix(".json")
+    form, card = shipped.form_of(source.config, source.backbone), path.with_suffix(".json")
     said = json.loads(card.read_text())
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(RequestError, match="hash"):
         shipped.load(path, form)
     path.write_bytes(whole)
-    offered(path)
     card.write_text(json.dumps(said | {"sha256": "0" * 64}))
-    with pytest.raises(RequestError, match="ships with the hash"):
-        shipped.find(form)
+    with pytest.raises(RequestError, match="hash"):
+        shipped.load(path, form)
     card.write_text("{")
     with pytest.raises(RequestError, match="cannot be read"):
         shipped.load(path, form)
@@ -158,10 +158,14 @@ def test_only_what_was_just_pre_tuned_is_written(tmp_path):
         made().export(Images(), tmp_path, stream="", terms="", commit="")
 
 
-def test_every_file_that_lies_there_is_listed_with_its_hash_and_fits_its_card():
-    # A file that is not listed would not be part of any key.
-    assert {path.name for path in shipped.FOLDER.glob("*.safetensors")} == set(shipped.FILES)
-    for name, digest in shipped.FILES.items():
-        card = shipped.read_card(shipped.FOLDER / name)
-        assert card.sha256 == digest
-        assert set(shipped.load(shipped.FOLDER / name, card.form))
+@pytest.mark.parametrize("path", sorted(shipped.FOLDER.glob("*.safetensors")), ids=lambda path: path.name)
+def test_what_ships_fits_its_backbone_and_enters_the_key(path):
+    card = shipped.read_card(path)
+    backbone = open_backbone(card.backbone, numerics=Numerics())
+    assert card.weights == backbone.weights
+    assert card.terms
+    config = TOAST.Config(value_bias=card.value_bias, early=card.early, late=card.late)
+    method = TOAST(config, backbone.copy(), lab.make(Case("toast", "tiny_vit", "task")).context)
+    method.prepare(None)
+    assert method.origin == "file"
+    assert TOAST.files(config, backbone) == (path,)
