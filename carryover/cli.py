@@ -190,7 +190,7 @@ def compare(metric: str | None, **asked: Any) -> int:
 @click.option(
     "--no-mirror",
     is_flag=True,
-    help="A mirrored image is of another class (known of digits, characters, signs).",
+    help="A mirrored image is of another class (known of digits, Omniglot and drawn ones).",
 )
 @click.option("--probe", "probes", multiple=True, help="Sources on which a linear probe is measured.")
 @click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")

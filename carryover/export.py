@@ -77,6 +77,7 @@ def _flat(line: Line) -> dict[str, object]:
         "method": line.method,
         "options": msgspec.json.encode(line.options, order="deterministic").decode(),
         "varied": line.varied,
+        "prepared": line.prepared,
         "seeds": " ".join(map(str, line.seeds)),
     }
     for name, spread in line.metrics.items():

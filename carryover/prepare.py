@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
-from benchmarks.store import locked
+from benchmarks.store import locked, write_atomic
 from benchmarks.stream import Pool
 from carryover.cell import ReadyCell
 from carryover.cli import FAILED, INTERRUPTED, OK
@@ -17,6 +18,7 @@ from carryover.journal import Journal
 from carryover.machine import commit
 from carryover.progress import shown
 from carryover.request import Request, command
+from carryover.results import slug
 from carryover.run import make_method
 
 
@@ -46,19 +48,21 @@ def run(asked: Mapping[str, Any]) -> int:
         raise RequestError("prepare makes one file at a time; name one method, one stream and one backbone")
     cell, pool = cells[0], cells[0].stream.pool
     _check(cell, pool)
-    journal = Journal(folder / f"{cell.key[:16]}.journal")
+    name = slug(f"{cell.cell.method}.{cell.cell.backbone}")
+    _claim(folder / f"{name}.plan.json", cell)
+    journal = Journal(folder / f"{name}.journal")
     code = commit()  # of what is about to run
     if not asked["quiet"]:
         print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
     try:
-        with locked(folder / f"{cell.key[:16]}.lock", waiting=progress.warn):
+        with locked(folder / f"{name}.lock", waiting=progress.warn):
             method = make_method(cell, {}, journal, progress)
             method.prepare(pool)
             assert isinstance(method, Exports)
             assert pool is not None
             said = f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
-            name, terms = cell.stream.info.name, asked["terms"] or ""
-            path = method.export(pool, folder, stream=name, terms=terms, commit=said)
+            stream, terms = cell.stream.info.name, asked["terms"] or ""
+            path = method.export(pool, folder, stream=stream, terms=terms, commit=said)
     except KeyboardInterrupt:
         again = command(_words(asked))
         print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
@@ -81,6 +85,18 @@ def _check(cell: ReadyCell, pool: Pool | None) -> None:
         raise RequestError(
             f"{stream} has no pool to prepare {name} on; take episodes of a source, as in episodes:cifar100"
         )
+
+
+def _claim(path: Path, cell: ReadyCell) -> None:
+    """Say in the folder what is made there; RequestError where it says otherwise already."""
+    said = {"cell": f"{cell.cell}", "key": cell.key}
+    if path.exists() and (found := json.loads(path.read_text())) != said:
+        other = "by other code" if found.get("cell") == said["cell"] else f"from {found.get('cell')}"
+        raise RequestError(
+            f"{path} says that something else is made there ({other}); give another --out, or remove it and "
+            "its journal to start over"
+        )
+    write_atomic(path, (json.dumps(said, indent=2) + "\n").encode())
 
 
 def _words(asked: Mapping[str, Any]) -> list[str]:

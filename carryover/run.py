@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import platform
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Bar, Progress
 from benchmarks.seeds import Seeds
-from benchmarks.store import locked, write_atomic
+from benchmarks.store import claimed, locked, write_atomic
 from benchmarks.stream import StreamInfo
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.journal import Journal
@@ -97,9 +98,21 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
         except Exception as error:  # whatever a method raises is this cell's failure alone
             record, predictions = _failure(ready, error, started), None
     results.write(record, predictions)
-    if record.status == "ok":  # what failed for want of memory, say, goes on where it was
+    if record.status == "ok":
+        journal.close()
+        _drop_superseded(ready, results)
+    elif not any(journal.folder.glob("*.safetensors")):  # else it goes on where it failed for want of memory
         journal.close()
     return record
+
+
+def _drop_superseded(ready: ReadyCell, results: Results) -> None:
+    """Remove what other versions of the code left of this cell when they failed: nothing goes on from it."""
+    for left in (results.root / "journal").glob("*/cell.txt"):
+        if left.parent.name != ready.key and left.read_text() == f"{ready.cell}\n":
+            with claimed(results.lock(left.parent.name)) as ours:
+                if ours:
+                    shutil.rmtree(left.parent, ignore_errors=True)
 
 
 def make_method(
@@ -208,6 +221,8 @@ def _learn(
         passes=done.passes,
         parameters=ready.backbone.info.parameters,
     )
+    if not last and issubclass(ready.method, Prepares):  # every task was learnt before a kill
+        make(info, journaled=False).prepare(work.pool)
     made = last[0].preparation() if last and isinstance(last[0], Prepares) else None
     notes = [*ready.stream.info.notes, *dict.fromkeys([*done.notes, *progress.messages])]
     if ".random-" in ready.backbone.identity:

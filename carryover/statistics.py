@@ -226,6 +226,12 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
         raise RequestError(
             f"there are {' and '.join(variants)}; choose one of them: add {' or '.join(filter(None, each))}"
         )
+    if len(prepared := {record.prepared for record in records}) > 1:
+        said = ", ".join(sorted(str(one)[:8] for one in prepared))
+        raise RequestError(
+            f"the seeds of {records[0].cell.method} were prepared with different things ({said}); run them "
+            "again with one"
+        )
     for record in records:
         if record.status != "ok":
             raise RequestError(f"{record.cell} is {record.status}; only finished cells can be compared.")

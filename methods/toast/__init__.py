@@ -131,6 +131,7 @@ class TOAST(GradientMethod):
         backbone.freeze()
         # An episode's images come together once: kept, they would fill the store and not be read again.
         self._first = FirstPass(backbone, stored=self.context.info.protocol != "few_shot")
+        self._first_of_pool = FirstPass(backbone)
         self._known: Iterator[Tensor] | None = None
         self._trained_on: Tensor | None = None
         self.origin: Origin = "none"
@@ -180,11 +181,15 @@ class TOAST(GradientMethod):
         finally:
             self._known = None
 
-    def first_pass(self, inputs: Inputs) -> Tensor | None:
-        """What the first pass gives for all of `inputs`, on the CPU; None where it is computed each time."""
+    def first_pass(self, inputs: Inputs, *, pool: bool = False) -> Tensor | None:
+        """What the first pass gives for all of `inputs`, on the CPU; None where it is computed each time.
+
+        pool: whether they are those of the pool, which come again.
+        """
         if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
-        return self._first(inputs, self.context.eval_batch, self.context.progress)
+        first = self._first_of_pool if pool else self._first
+        return first(inputs, self.context.eval_batch, self.context.progress)
 
     @classmethod
     def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:

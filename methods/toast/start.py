@@ -125,7 +125,7 @@ def _pretune(method: TOAST, pool: Pool) -> None:
 
 def _train(method: TOAST, pool: Pool, plan: Plan) -> None:
     context, images = method.context, pool.images
-    maps = method.first_pass(images.inputs) if plan.augment == "none" else None
+    maps = method.first_pass(images.inputs, pool=True) if plan.augment == "none" else None
     pretune(
         method.two_passes,
         method.backbone,

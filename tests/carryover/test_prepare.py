@@ -53,6 +53,21 @@ def test_what_is_prepared_is_what_the_next_command_starts_from(
     assert cli([*run, *few, "--backbone", "tiny_vit", "--results", str(tmp_path / "results")]) == 0
 
 
+def test_another_preparation_does_not_write_over_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(typed(TOAST, tmp_path)) == 0
+    made = (tmp_path / "tiny_vit.toast.safetensors").read_bytes()
+    assert cli(typed(TOAST, tmp_path)) == 0
+    for other in (
+        typed([*TOAST, "-o", "pretune_lr=0.1"], tmp_path),
+        typed(TOAST, tmp_path, lab.STREAM + "&size=20"),
+    ):
+        assert cli(other) == 2
+        assert "give another --out" in capsys.readouterr().err
+    assert (tmp_path / "tiny_vit.toast.safetensors").read_bytes() == made
+
+
 @pytest.mark.parametrize("words", [TOAST, HEAD], ids=["toast", "crosstransformer"])
 def test_interrupted_the_same_command_leaves_the_same_bytes(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

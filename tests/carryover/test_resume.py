@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import tiny_cells
 import torch
 from tiny_cells import only_record, python, ready, same_outcome, stream_of, words
 
+import carryover.journal
 import carryover.run
 from benchmarks.progress import Silent
 from carryover.journal import Journal, Progress
@@ -80,21 +82,24 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
     assert not Results(tmp_path / "killed").journal(cell.key).exists()
 
 
-def test_the_time_before_a_kill_counts(tmp_path: Path) -> None:
-    first = Journal(tmp_path, interval=0.0)
+def test_the_time_before_a_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(carryover.journal, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    first = Journal(tmp_path)
     first.begin()
-    time.sleep(0.2)
+    clock[0] += 20
     first.save("task 0", {"epoch": torch.tensor(1)})
-    spent = first.spent()
+    clock[0] += 7  # lost in the kill
     again = Journal(tmp_path)
     again.begin()
-    time.sleep(0.1)
+    clock[0] += 1
     assert again.load("task 1") is None
-    assert again.spent() < 0.2
+    assert again.spent() == 1
     assert again.load("task 0") == {"epoch": torch.tensor(1)}
-    assert 0.2 <= again.spent() <= spent + 0.1
+    clock[0] += 3
+    assert again.spent() == 23
     again.begin()
-    assert again.spent() < 0.1
+    assert again.spent() == 0
 
 
 def test_a_journal_that_cannot_be_read_starts_the_cell_over(pictures: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tiny_cells import QUICK, SHORT, only_record, ready, same_outcome, stream_of
 from backbones import loading
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
+from benchmarks.stream import Task
 from carryover.journal import Journal
 from carryover.protocols import continual
 from carryover.results import Results
@@ -104,6 +105,30 @@ def test_a_failure_is_recorded_with_its_traceback_and_never_as_done(
     assert finished(cell, results) is None
     assert run_cell(cell, results, Silent()).status == "ok"
     assert finished(cell, results) is not None
+
+
+def test_a_failure_leaves_a_journal_only_where_something_was_learnt_and_until_another_code_succeeds(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, results = ready("ncm", stream_of(pictures)), Results(tmp_path)
+    learn, fails = NCM.learn, [0]
+
+    def broken(self: NCM, task: Task) -> None:
+        if task.id == fails[0]:
+            raise MemoryError
+        learn(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NCM, "learn", broken)
+        assert run_cell(cell, results, Silent()).status == "failed"
+        assert not results.journal(cell.key).exists()
+        fails[0] = 1
+        assert run_cell(cell, results, Silent()).status == "failed"
+        assert results.journal(cell.key).exists()
+    edited = results.journal("f" * 64)
+    results.journal(cell.key).rename(edited)
+    assert run_cell(cell, results, Silent()).status == "ok"
+    assert not edited.exists()
 
 
 def test_what_cannot_be_found_out_earlier_fails_its_own_cell_in_a_sentence(
