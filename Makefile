@@ -50,9 +50,9 @@ ls: $(READY) ## Methods, streams and backbones
 	@$(BIN)/carryover ls
 
 reference: $(READY) ## Run what results/reference/cells names, JOBS at a time, and put the records beside it
-	grep -v '^#' results/reference/cells | xargs -L 1 $(BIN)/carryover run --results .reference --jobs '$(JOBS)'
-	cd .reference && find records -name '*.json' -exec grep -l '"status": *"ok"' {} + | \
-	  tar cf - -T - | tar xf - -C ../results/reference
+	grep -v '^#' results/reference/cells | xargs -L 1 $(BIN)/carryover run --results .reference --jobs '$(JOBS)'; \
+	  ended=$$?; cd .reference && find records -name '*.json' -exec grep -l '"status": *"ok"' {} + | \
+	  tar cf - -T - | tar xf - -C ../results/reference && exit $$ended
 
 new: $(READY) ## Write a new METHOD that already runs (KIND=gradient, frozen or episodic)
 	@$(BIN)/carryover new method '$(METHOD)' --kind '$(KIND)'
