@@ -36,12 +36,13 @@ def test_forgetting_last_and_backward_transfer_are_avalanches():
 
 @pytest.mark.slow
 def test_a_record_becomes_a_wandb_run_without_any_network(tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     from carryover.tracking import log_record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     log_record(made("meat"), "carryover-test")
+    wandb.teardown()  # its service has written everything when it ends, as it does with a process
     written = list(tmp_path.rglob("*.wandb"))
     assert len(written) == 1
     content = written[0].read_bytes()
