@@ -438,9 +438,9 @@ def test_a_record_holds_the_options_that_were_trained_with(tmp_path: Path) -> No
 def test_the_cifar_task_is_the_real_one(tree: Path) -> None:
     if not (tree / "data" / "cifar100").is_dir():
         pytest.skip("needs CIFAR-100: set CARRYOVER_DATA to a folder with cifar100/ in parquet")
-    results = Results(tree / "results")
+    results, rule = Results(tree / "results"), "search?candidates=2&epochs=20"
     cells = [
-        ready("linear_probe", "vtab-1k?only=cifar&size=64", "vit_64", seed, {}, selection=RULE)
+        ready("linear_probe", "vtab-1k?only=cifar&size=64", "vit_64", seed, {}, selection=rule)
         for seed in (0, 1)
     ]
     assert cells[0].stream.info.sizes == ((800, 200, 10_000),)
