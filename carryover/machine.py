@@ -57,6 +57,12 @@ def commit() -> Code:
         return Code()
 
 
+def said_commit() -> str:
+    """As a card says it: the first digits, and whether files differed."""
+    code = commit()
+    return f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
+
+
 def processor() -> str:
     """The accelerator's name, or the CPU's with its cores."""
     if torch.cuda.is_available():

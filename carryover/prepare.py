@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from backbones.training import TrainingError
+from benchmarks.claim import claim
 from benchmarks.errors import RequestError
-from benchmarks.store import locked, write_atomic
+from benchmarks.store import locked
 from benchmarks.stream import Pool
 from carryover.cell import ReadyCell
 from carryover.cli import FAILED, INTERRUPTED, OK
 from carryover.journal import Journal
-from carryover.machine import commit
+from carryover.machine import said_commit
 from carryover.progress import shown
-from carryover.request import Request, command
+from carryover.request import Request, again, command
 from carryover.results import slug
 from carryover.run import make_method
+
+KEYS = ("stream", "backbone", "out", "terms", "device", "threads", "options", "quiet")
 
 
 @runtime_checkable
@@ -49,9 +51,9 @@ def run(asked: Mapping[str, Any]) -> int:
     cell, pool = cells[0], cells[0].stream.pool
     _check(cell, pool)
     name = slug(f"{cell.cell.method}.{cell.cell.backbone}")
-    _claim(folder / f"{name}.plan.json", cell)
+    claim(folder / f"{name}.plan.json", {"cell": f"{cell.cell}", "key": cell.key})
     journal = Journal(folder / f"{name}.journal")
-    code = commit()  # of what is about to run
+    code = said_commit()  # of what is about to run
     if not asked["quiet"]:
         print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
     try:
@@ -60,12 +62,11 @@ def run(asked: Mapping[str, Any]) -> int:
             method.prepare(pool)
             assert isinstance(method, Exports)
             assert pool is not None
-            said = f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
             stream, terms = cell.stream.info.name, asked["terms"] or ""
-            path = method.export(pool, folder, stream=stream, terms=terms, commit=said)
+            path = method.export(pool, folder, stream=stream, terms=terms, commit=code)
     except KeyboardInterrupt:
-        again = command(_words(asked))
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
+        way_on = command(again("prepare", asked["method"], asked, KEYS))
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {way_on}", file=sys.stderr)
         return INTERRUPTED
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,25 +86,3 @@ def _check(cell: ReadyCell, pool: Pool | None) -> None:
         raise RequestError(
             f"{stream} has no pool to prepare {name} on; take episodes of a source, as in episodes:cifar100"
         )
-
-
-def _claim(path: Path, cell: ReadyCell) -> None:
-    """Say in the folder what is made there; RequestError where it says otherwise already."""
-    said = {"cell": f"{cell.cell}", "key": cell.key}
-    if path.exists() and (found := json.loads(path.read_text())) != said:
-        other = "by other code" if found.get("cell") == said["cell"] else f"from {found.get('cell')}"
-        raise RequestError(
-            f"{path} says that something else is made there ({other}); give another --out, or remove it and "
-            "its journal to start over"
-        )
-    write_atomic(path, (json.dumps(said, indent=2) + "\n").encode())
-
-
-def _words(asked: Mapping[str, Any]) -> list[str]:
-    """The command line again."""
-    words = ["prepare", asked["method"]]
-    for key in ("stream", "backbone", "out", "terms", "device", "threads"):
-        if asked[key] is not None:
-            words += [f"--{key}", str(asked[key])]
-    words += [word for option in asked["options"] for word in ("-o", option)]
-    return words + ["--quiet"] * asked["quiet"]

@@ -20,12 +20,16 @@ from benchmarks.naming import parse, typed
 from benchmarks.sources import may_mirror, open_source
 from benchmarks.store import Store, locked
 from carryover.journal import Journal
-from carryover.machine import commit
+from carryover.machine import said_commit
 from carryover.progress import shown
-from carryover.request import command
+from carryover.request import again, command
 from carryover.results import slug
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+KEYS = (
+    *("source", "objective", "out", "name", "size", "terms", "device", "threads"),
+    *("probes", "options", "no_mirror", "quiet"),
+)
 
 
 def run(asked: Mapping[str, Any]) -> int:
@@ -41,19 +45,15 @@ def run(asked: Mapping[str, Any]) -> int:
     plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
     probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
     journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
-    code = commit()
-    said = f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
-    site = Workplace(folder, numerics, store, journal, progress, said)
+    site = Workplace(folder, numerics, store, journal, progress, said_commit())
     if not asked["quiet"]:
         print(f"pretraining {plan.backbone} on {numerics.describe()}", file=sys.stderr)
     try:
         with locked(folder / f"{name}.lock", lambda said: progress.warn(said)):
             card = pretrain(plan, site, probes)
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; finished epochs are kept. Go on with:\n  {command(_words(asked))}",
-            file=sys.stderr,
-        )
+        way_on = command(again("pretrain", asked["backbone"], asked, KEYS))
+        print(f"\ninterrupted; finished epochs are kept. Go on with:\n  {way_on}", file=sys.stderr)
         return INTERRUPTED
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,14 +74,3 @@ def _settings(objective: str, options: tuple[str, ...]) -> Settings:
             raise RequestError(f"option {option!r} has no value; write {option}=VALUE")
         values[key] = value
     return typed("pretrain", "setting", Settings, values)
-
-
-def _words(asked: Mapping[str, Any]) -> list[str]:
-    """The command line again."""
-    words = ["pretrain", asked["backbone"]]
-    for key in ("source", "objective", "out", "name", "size", "terms", "device", "threads"):
-        if asked[key] is not None:
-            words += [f"--{key}", str(asked[key])]
-    words += [word for probe in asked["probes"] for word in ("--probe", probe)]
-    words += [word for option in asked["options"] for word in ("-o", option)]
-    return words + ["--no-mirror"] * asked["no_mirror"] + ["--quiet"] * asked["quiet"]

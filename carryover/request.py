@@ -102,6 +102,22 @@ def command(words: Sequence[str]) -> str:
     return shlex.join([started if hidden else "carryover", *words])
 
 
+# What the command line calls values that it takes more than once.
+_REPEATED = {"options": "-o", "probes": "--probe"}
+
+
+def again(name: str, argument: str, asked: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """The words of a command of one argument, typed once more: `keys` of what was asked, where given."""
+    words = [name, argument]
+    for key in keys:
+        value, flag = asked[key], _REPEATED.get(key, f"--{key.replace('_', '-')}")
+        if isinstance(value, bool):
+            words += [flag] * value
+        elif value is not None:
+            words += [word for one in (value if key in _REPEATED else [value]) for word in (flag, str(one))]
+    return words
+
+
 def option(text: str) -> tuple[str, str]:
     """(name, value) of `KEY=VALUE`; RequestError for what is none."""
     name, equals, value = text.partition("=")

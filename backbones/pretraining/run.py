@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from backbones.pretraining.objectives import make_objective
 from backbones.pretraining.plan import Settings, check, check_source, check_stages, size_at, stages_of
 from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
+from benchmarks.claim import claim
 from benchmarks.errors import RequestError
 from benchmarks.progress import Progress
 from benchmarks.seeds import derive, generator
@@ -256,7 +256,7 @@ class Run:
 
     def _claim_folder(self) -> None:
         """Say in the folder what is made there; RequestError where it says otherwise already."""
-        plan, path = self.plan, self.site.folder / f"{self.plan.name}.plan.json"
+        plan = self.plan
         said = {
             "backbone": self.spec.canonical,
             "objective": plan.objective,
@@ -264,11 +264,4 @@ class Run:
             "settings": dataclasses.asdict(plan.settings),
             "mirror": plan.mirror,
         }
-        if path.exists() and (found := json.loads(path.read_text())) != said:
-            other = [key for key in said if found.get(key) != said[key]]
-            raise RequestError(
-                f"{path} belongs to another run (it differs in {', '.join(other)}); give another --name or "
-                "--out, or remove that file and its journal to start over"
-            )
-        self.site.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (json.dumps(said, indent=2) + "\n").encode())
+        claim(self.site.folder / f"{plan.name}.plan.json", said)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from benchmarks.errors import RequestError
-from carryover import plugins
-from carryover.request import Request
+from carryover import cli, plugins, prepare, pretrain
+from carryover.request import Request, again
 
 
 def typed(**words: str) -> Request:
@@ -63,3 +65,23 @@ def test_a_parameter_of_several_numbers_is_no_list_of_names(text: str, names: tu
 def test_what_is_no_request_says_what_to_write(words, said) -> None:
     with pytest.raises(RequestError, match=said):
         typed(**words)
+
+
+PREPARE, PRETRAIN = "prepare toast --stream episodes:a", "pretrain vit_64 --source a"
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        (PREPARE, prepare.KEYS),
+        (f"{PREPARE} --out 'my files' --threads 2 -o lr=0.1 -o epochs=2 --quiet", prepare.KEYS),
+        (f"{PRETRAIN} --probe b --probe c -o epochs=2 --no-mirror --terms 'for all'", pretrain.KEYS),
+    ],
+)
+def test_a_command_typed_again_asks_for_the_same(line: str, keys: tuple[str, ...]) -> None:
+    name, *rest = shlex.split(line)
+    command = cli._carryover.commands[name]
+    asked = command.make_context(name, list(rest)).params
+    words = again(name, rest[0], asked, keys)
+    assert words[0] == name
+    assert command.make_context(name, words[1:]).params == asked
