@@ -40,6 +40,11 @@ ALONE = {
 }
 
 
+def short(digest: str) -> str:
+    """As many digits of a hash as people read."""
+    return digest[:8]
+
+
 class Contract(Mapping[str, str]):
     """Named parts in the order of `PARTS`, and after them any that a newer version added."""
 

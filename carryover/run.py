@@ -24,6 +24,7 @@ from benchmarks.seeds import Seeds
 from benchmarks.store import claimed, locked, write_atomic
 from benchmarks.stream import StreamInfo
 from carryover.cell import PROTOCOLS, ReadyCell, config_dict
+from carryover.contract import short
 from carryover.journal import Journal
 from carryover.machine import commit, peak_memory, processor
 from carryover.protocols.work import Work
@@ -33,7 +34,7 @@ from carryover.selection import select
 from methods.base import Context, Method
 from methods.base.preparing import Prepares
 
-SHORT = 8  # digits of a hash that people read
+CELL = "cell.txt"  # in a journal: whose it is
 Now = Callable[[], datetime.datetime]
 
 
@@ -84,7 +85,7 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
     predictions: dict[tuple[int, int], Indices] | None
     with peak_memory(ready.backbone.device) as peak:
         try:
-            write_atomic(journal.folder / "cell.txt", f"{ready.cell}\n".encode())
+            write_atomic(journal.folder / CELL, f"{ready.cell}\n".encode())
             record, predictions = _learn(ready, results, journal, warned, workers, started, peak)
         except RequestError as error:
             record, predictions = _failure(ready, error, started), None
@@ -101,18 +102,19 @@ def _run(ready: ReadyCell, results: Results, journal: Journal, progress: Progres
     if record.status == "ok":
         journal.close()
         _drop_superseded(ready, results)
-    elif not any(journal.folder.glob("*.safetensors")):  # else it goes on where it failed for want of memory
-        journal.close()
+    elif {path.name for path in journal.folder.glob("*")} <= {CELL}:
+        journal.close()  # else it goes on where it failed, for want of memory, say
     return record
 
 
 def _drop_superseded(ready: ReadyCell, results: Results) -> None:
     """Remove what other versions of the code left of this cell when they failed: nothing goes on from it."""
-    for left in (results.root / "journal").glob("*/cell.txt"):
-        if left.parent.name != ready.key and left.read_text() == f"{ready.cell}\n":
-            with claimed(results.lock(left.parent.name)) as ours:
-                if ours:
-                    shutil.rmtree(left.parent, ignore_errors=True)
+    for left in (results.root / "journal").glob(f"*/{CELL}"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just ended
+            if left.read_text() == f"{ready.cell}\n":
+                with claimed(results.lock(left.parent.name)) as ours:
+                    if ours:
+                        shutil.rmtree(left.parent, ignore_errors=True)
 
 
 def make_method(
@@ -228,7 +230,7 @@ def _learn(
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
     if made is not None:
-        notes.append(f"{ready.method.name} ({made.digest[:SHORT]}): {made.said}")
+        notes.append(f"{ready.method.name} ({short(made.digest)}): {made.said}")
     record = _record(
         ready,
         "ok",

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import RequestError
-from carryover.contract import same_table
+from carryover.contract import same_table, short
 from carryover.metrics import PRIMARY, protocol_of
-from carryover.record import Cell, Record, Row, show_option, unpack_hits
+from carryover.record import Cell, Option, Record, Row, show_option, unpack_hits
 
 MIN_SEEDS = 3
 CONFIDENCE = 0.95
@@ -151,7 +151,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
 
 def variant(cell: Cell) -> str:
     """The method with the options typed for it."""
-    return " ".join([cell.method, *_typed(cell)])
+    return " ".join([cell.method, *typed(cell.options)])
 
 
 def check_same_images(a: Record, b: Record) -> None:
@@ -222,12 +222,14 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
     found: dict[int, Record] = {}
     variants = {variant(record.cell): record.cell for record in records}
     if len(variants) > 1:
-        each = [" ".join(f"-o {shlex.quote(word)}" for word in _typed(cell)) for cell in variants.values()]
+        each = [
+            " ".join(f"-o {shlex.quote(word)}" for word in typed(cell.options)) for cell in variants.values()
+        ]
         raise RequestError(
             f"there are {' and '.join(variants)}; choose one of them: add {' or '.join(filter(None, each))}"
         )
     if len(prepared := {record.prepared for record in records}) > 1:
-        said = ", ".join(sorted(str(one)[:8] for one in prepared))
+        said = ", ".join(sorted(short(str(one)) for one in prepared))
         raise RequestError(
             f"the seeds of {records[0].cell.method} were prepared with different things ({said}); run them "
             "again with one"
@@ -244,8 +246,9 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
     return found
 
 
-def _typed(cell: Cell) -> list[str]:
-    return [f"{name}={show_option(value)}" for name, value in sorted(cell.options.items())]
+def typed(options: Mapping[str, Option]) -> list[str]:
+    """Each as it is typed, by name."""
+    return [f"{name}={show_option(value)}" for name, value in sorted(options.items())]
 
 
 def _listed(names: object) -> str:

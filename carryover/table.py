@@ -15,12 +15,12 @@ from functools import partial
 
 import numpy as np
 
-from carryover.contract import Contract, differences, same_table
+from carryover.contract import Contract, differences, same_table, short
 from carryover.metrics import PRIMARY, protocol_of
 from carryover.ranks import mean_ranks
-from carryover.record import Cell, Option, Record, show_option
+from carryover.record import Cell, Option, Record
 from carryover.results import current, recency
-from carryover.statistics import Spread
+from carryover.statistics import Spread, typed
 
 SEPARATOR = " · "  # between the parts of a title
 
@@ -65,8 +65,8 @@ class Line:
     @property
     def label(self) -> str:
         """The method, what it was prepared with where lines differ in it, and the options typed for it."""
-        typed = [f"{name}={show_option(value)}" for name, value in sorted(self.options.items())]
-        return " ".join([self.method, *([f"({self.prepared[:8]})"] if self.prepared else []), *typed])
+        told = [f"({short(self.prepared)})"] if self.prepared else []
+        return " ".join([self.method, *told, *typed(self.options)])
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _title(record: Record, shared: Contract, vary: str | None) -> str:
         shared.get("scenario", "").partition(":")[0],
         record.cell.backbone if vary != "backbone" else "",
         f"selection {_selection(shared['selection'])}" if "selection" in shared else "",
-        f"contract {shared.hash[:8]}",
+        f"contract {short(shared.hash)}",
     ]
     return SEPARATOR.join(part for part in parts if part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,9 @@ def test_nothing_of_an_episode_is_left_in_the_next(tmp_path):
     assert outcome(only, tmp_path / "last").rows == record.rows[-1:]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("method", ["linear_probe", "knn"])
-def test_a_run_that_was_interrupted_ends_with_the_same_rows(method, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, tmp_path, monkeypatch):
     whole = outcome(ready(method), tmp_path / "whole")
     from carryover.protocols import few_shot
 
@@ -104,13 +106,13 @@ def test_a_run_that_was_interrupted_ends_with_the_same_rows(method, tmp_path, mo
 
     def interrupted(work, batched, group, done):
         if len(scored) == 2:
-            raise KeyboardInterrupt
+            raise stop
         scored.extend(group)
         score(work, batched, group, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(few_shot, "_score_group", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(stop) if stop is KeyboardInterrupt else nullcontext():
             run_cell(ready(method), Results(tmp_path / "cut"), Silent(), workers=0)
     begun = len(scored)
     monkeypatch.setattr(few_shot, "_score_group", lambda *given: (scored.extend(given[2]), score(*given))[1])
