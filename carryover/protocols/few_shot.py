@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from benchmarks.errors import RequestError
 from benchmarks.images import Inputs
 from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.journal import Progress as Done
@@ -62,11 +61,9 @@ def lead(work: Work) -> Result:
 
 def trials(work: Work) -> list[Trial]:
     """One: episodes of the pool's validation classes, learnt and scored like those of the exam."""
-    validation = work.pool.validation if work.pool else None
-    if validation is None:
-        raise RequestError(
-            f"{work.info.name} has no validation classes to choose options on; run with --selection default"
-        )
+    assert work.pool is not None
+    validation = work.pool.validation
+    assert validation is not None, "a cell without is refused before it is run"
     episodes = [validation.episode(0, number) for number in range(VALIDATED)]
     work.backbone.share(Inputs.join([part.inputs for e in episodes for part in (e.support, e.query)]))
 

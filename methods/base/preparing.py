@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import safetensors.torch
 import timm
 import torch
 from torch import Tensor
@@ -36,14 +38,10 @@ class Prepares(Protocol):
         ...
 
 
-def digest_of(tensors: dict[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and contents."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\0".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of the tensors as a safetensors file has them."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return hashlib.sha256(safetensors.torch.save(plain)).hexdigest()
 
 
 def store_key(package: str, backbone: Backbone, *parts: object) -> str:

@@ -129,9 +129,7 @@ class TOAST(GradientMethod):
     def attach(self, backbone: Backbone) -> None:
         config = self.config
         backbone.freeze()
-        # An episode's images come together once: kept, they would fill the store and not be read again.
-        self._first = FirstPass(backbone, stored=self.context.info.protocol != "few_shot")
-        self._first_of_pool = FirstPass(backbone)
+        self._first = FirstPass(backbone)
         self._known: Iterator[Tensor] | None = None
         self._trained_on: Tensor | None = None
         self.origin: Origin = "none"
@@ -188,8 +186,9 @@ class TOAST(GradientMethod):
         """
         if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
-        first = self._first_of_pool if pool else self._first
-        return first(inputs, self.context.eval_batch, self.context.progress)
+        # An episode's images come together once: kept, they would fill the store and not be read again.
+        kept = pool or self.context.info.protocol != "few_shot"
+        return self._first(inputs, self.context.eval_batch, self.context.progress, kept=kept)
 
     @classmethod
     def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
@@ -200,7 +199,7 @@ class TOAST(GradientMethod):
         """Take the feedback that `Config.feedback` asks for; errors as in `started`."""
         self.origin, said = started(self, pool)
         if self.origin != "none":
-            self._prepared = Preparation(digest_of(dict(self.feedback.pretuned())), said)
+            self._prepared = Preparation(digest_of(self.feedback.pretuned()), said)
         if self.per_task:
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
 

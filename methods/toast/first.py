@@ -18,8 +18,7 @@ LIMIT = 4 * 2**30  # bytes for one set of images; above, reading it costs more t
 class FirstPass:
     """The plain network, apart from the one that is fed: same tensors, own modules."""
 
-    def __init__(self, backbone: Backbone, stored: bool = True) -> None:
-        """stored: whether passes are kept in the backbone's store."""
+    def __init__(self, backbone: Backbone) -> None:
         net = backbone.net
         shared = {id(tensor): tensor for tensor in itertools.chain(net.parameters(), net.buffers())}
         self._plain = Backbone(
@@ -29,15 +28,20 @@ class FirstPass:
             backbone.identity,
             backbone.weights,
             backbone.numerics,
-            # What is stored under the name of the weights must come from them.
-            backbone.store if stored and backbone.pristine else None,
-            backbone.sites(),
+            store=None,
+            sites=backbone.sites(),
         )
+        # What is stored under the name of the weights must come from them.
+        self._store = backbone.store if backbone.pristine else None
 
-    def __call__(self, inputs: Inputs, batch_size: int, progress: Progress) -> Tensor | None:
-        """(N, prefix + T, C) float32 on the CPU; None where it would be too large."""
+    def __call__(self, inputs: Inputs, batch_size: int, progress: Progress, *, kept: bool) -> Tensor | None:
+        """(N, prefix + T, C) float32 on the CPU; None where it would be too large.
+
+        kept: whether it is read from the store, and left there.
+        """
         info = self._plain.info
         tokens = info.prefix_tokens + info.grid[0] * info.grid[1]
         if len(inputs) * tokens * info.width * 4 > LIMIT:
             return None
+        self._plain.store = self._store if kept else None
         return extract(self._plain, inputs, "maps", batch_size, progress)
