@@ -169,9 +169,10 @@ def compare(metric: str | None, **asked: Any) -> int:
     Seed by seed, and image by image, under one contract: of several that both have, the one of a run
     without options.
     """
-    from carryover import show
+    from carryover.compare import Asked
+    from carryover.compare import compare as compared
 
-    return show.compare(show.Asked.typed(asked), metric)
+    return compared(Asked.typed(asked), metric)
 
 
 @_carryover.command()
