@@ -171,7 +171,10 @@ def _refusals(refused: Sequence[ReadyCell]) -> str:
 
 
 def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
-    """Seconds, from the newest record of this method and backbone, scaled by the size of the test sets."""
+    """Seconds, from a record of this method and backbone, scaled by the size of the test sets.
+
+    From one of the same stream and options if there is any; the newest of those that are left.
+    """
     alike = [
         record
         for record in records
@@ -181,9 +184,17 @@ def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
     ]
     if not alike:
         return None
-    newest = max(alike, key=lambda record: record.ended)
-    tested = sum({row.task: row.n for row in newest.rows}.values())
-    seconds = newest.cost.train_s + newest.cost.eval_s + newest.cost.prepare_s
+    wanted = cell.cell
+    nearest = max(
+        alike,
+        key=lambda record: (
+            record.cell.stream == wanted.stream,
+            record.cell.options == wanted.options,
+            record.ended,
+        ),
+    )
+    tested = sum({row.task: row.n for row in nearest.rows}.values())
+    seconds = nearest.cost.train_s + nearest.cost.eval_s + nearest.cost.prepare_s
     return seconds * sum(size[2] for size in cell.stream.info.sizes) / max(tested, 1)
 
 
