@@ -19,7 +19,11 @@ STREAM, BACKBONE = "split-textures?tasks=3", "vit_64"
 
 # What every command that names cells takes.
 _CELLS = [
-    click.option("--method", required=True, help="One or more, joined by commas; all for every one of them."),
+    click.option(
+        "--method",
+        required=True,
+        help="One or more, joined by commas; options after ? (lora?rank=4); all for every one of them.",
+    ),
     click.option("--stream", default=STREAM, show_default=True, help="One or more; parameters after ?."),
     click.option("--backbone", default=BACKBONE, show_default=True, help="One or more; parameters after ?."),
     click.option("--seed", default="0", show_default=True, help="One or more: 0,1,2."),
@@ -167,7 +171,7 @@ def compare(metric: str | None, **asked: Any) -> int:
     """Compare two methods pairwise.
 
     Seed by seed, and image by image, under one contract: of several that both have, the one of a run
-    without options.
+    without options. Two variants of a method are named with their options, 'lora?rank=4' 'lora?rank=8'.
     """
     from carryover.compare import Asked
     from carryover.compare import compare as compared

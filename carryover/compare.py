@@ -26,7 +26,8 @@ Pair = tuple[list[Record], list[Record]]
 class Asked:
     """Two methods to compare on one stream and backbone, as typed.
 
-    options: each holds for the methods that have a record with it; selection: as `run` takes it, or manual.
+    methods: may carry options of their own (`lora?rank=4`); options: each holds for the methods that have a
+    record with it; selection: as `run` takes it, or manual.
     """
 
     methods: tuple[str, str]
@@ -51,7 +52,8 @@ class Asked:
 
     @property
     def by_hand(self) -> bool:
-        return bool(self.options) or self.selection == "manual"
+        own = any(parse(name)[1] for name in self.methods)
+        return own or bool(self.options) or self.selection == "manual"
 
     def run(self, methods: Sequence[str], seeds: Collection[int]) -> str:
         """The command that measures `methods` there."""
@@ -76,11 +78,11 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     backbone = backbone_named(asked.backbone).canonical
     records = [record for record in records if record.cell.backbone == backbone]
     there = [record for record in records if record.cell.stream == stream]
-    names = [_method(name, records) for name in asked.methods]
-    there = [record for record in there if record.cell.method in names]
-    for name, as_typed in zip(names, asked.methods, strict=True):
-        if all(record.cell.method != name for record in there):
-            near = _alike(stream, [record.cell.stream for record in records if record.cell.method == name])
+    sides = [_side(name, records) for name in asked.methods]
+    there = [record for record in there if any(record.cell.method == side.method for side in sides)]
+    for side, as_typed in zip(sides, asked.methods, strict=True):
+        if not any(map(side.has, there)):
+            near = _alike(stream, [record.cell.stream for record in records if side.has(record)])
             made = asked.run([as_typed], {record.cell.seed for record in there})
             raise RequestError(
                 f"there is no record of {as_typed} {asked.place}"
@@ -89,7 +91,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
             )
     stale = {record.key for record in there if is_stale(record)}
     counting = current(there, rank=lambda record: record.key not in stale)
-    pairs = _pairs(asked, names, counting)
+    pairs = _pairs(asked, sides, counting)
     if not pairs:
         raise _apart(asked, counting)
     pair = max(pairs, key=lambda pair: _preference(pair, stale))
@@ -125,20 +127,34 @@ def _parts(stream: str) -> dict[str, list[str]]:
     return {key: sorted(value.split("+")) for key, value in parse(stream)[1].items()}
 
 
-def _method(name: str, records: Sequence[Record]) -> str:
-    """The name under which `run` records a method; a file is run for it."""
-    if any(record.cell.method == name for record in records):
-        return name
-    return plugins.method_class(name)[0].name
+@dataclass(frozen=True)
+class _Side:
+    """One of the two: the name that `run` records it under, and the options typed with it."""
+
+    method: str
+    own: Mapping[str, str]
+
+    def has(self, record: Record) -> bool:
+        options = record.cell.options
+        return record.cell.method == self.method and all(
+            key in options and _means(text, options[key]) for key, text in self.own.items()
+        )
 
 
-def _pairs(asked: Asked, names: Sequence[str], records: Sequence[Record]) -> list[Pair]:
+def _side(name: str, records: Sequence[Record]) -> _Side:
+    """A method's file is run for its name."""
+    bare, own = parse(name)
+    known = any(record.cell.method == bare for record in records)
+    return _Side(bare if known else plugins.method_class(bare)[0].name, own)
+
+
+def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> list[Pair]:
     """The two sides under each contract under which both have records as asked for."""
     from carryover.table import by_contract
 
     rules = _rules(asked)
     groups = [g for g in by_contract(records) if rules is None or g[0].contract.get("selection") in rules]
-    return [pair for group in groups if (pair := _pair(asked.options, names, group)) is not None]
+    return [pair for group in groups if (pair := _pair(asked.options, sides, group)) is not None]
 
 
 def _rules(asked: Asked) -> set[str] | None:
@@ -153,19 +169,21 @@ def _rules(asked: Asked) -> set[str] | None:
     return {rule.describe(by_hand=by_hand) for by_hand in (False, True)}
 
 
-def _pair(options: Sequence[tuple[str, str]], names: Sequence[str], records: Sequence[Record]) -> Pair | None:
+def _pair(
+    options: Sequence[tuple[str, str]], sides: Sequence[_Side], records: Sequence[Record]
+) -> Pair | None:
     """The records of both methods with the options; None where one has none, or an option is of neither."""
-    sides, used = [], set()
-    for name in names:
-        side, keys = [record for record in records if record.cell.method == name], set[str]()
+    found, used = [], set()
+    for side in sides:
+        chosen, keys = [record for record in records if side.has(record)], set(side.own)
         for key, text in options:
-            having = [r for r in side if key in r.cell.options and _means(text, r.cell.options[key])]
+            having = [r for r in chosen if key in r.cell.options and _means(text, r.cell.options[key])]
             if having:
-                side, keys = having, keys | {key}
+                chosen, keys = having, keys | {key}
                 used.add((key, text))
         # Just these options, where there are records with more of them besides.
-        sides.append([record for record in side if record.cell.options.keys() == keys] or side)
-    return (sides[0], sides[1]) if all(sides) and used == set(options) else None
+        found.append([record for record in chosen if record.cell.options.keys() == keys] or chosen)
+    return (found[0], found[1]) if all(found) and used == set(options) else None
 
 
 def _means(text: str, value: Option) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import RequestError
-from carryover.record import Cell, Option
+from benchmarks.naming import parse
+from carryover.record import Cell, Option, show_option
 
 ALL = "all"
 _HOW = ("jobs", "workers", "timeout")  # `run` alone asks for them
@@ -20,7 +21,10 @@ _HOW = ("jobs", "workers", "timeout")  # `run` alone asks for them
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed: a matrix of cells, and how to run it."""
+    """What was typed: a matrix of cells, and how to run it.
+
+    methods: may carry options of their own (`lora?rank=4`), which count before `options`, those of all.
+    """
 
     methods: tuple[str, ...]
     streams: tuple[str, ...]
@@ -70,11 +74,12 @@ class Request:
         )
 
     def cells(self) -> list[Cell]:
-        """The matrix, methods outermost."""
+        """The matrix, methods outermost; RequestError for options that are none."""
+        variants = [(name, {**self.options, **own}) for name, own in map(parse, self.methods)]
         return [
-            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(self.options))
-            for method, stream, backbone, seed in itertools.product(
-                self.methods, self.streams, self.backbones, self.seeds
+            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=options)
+            for (method, options), stream, backbone, seed in itertools.product(
+                variants, self.streams, self.backbones, self.seeds
             )
         ]
 
@@ -84,8 +89,11 @@ class Request:
         words += ["--stream", cell.stream if cell else ",".join(self.streams)]
         words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
         words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
-        for name, value in self.options.items() if method is None else ():
-            words += ["-o", f"{name}={value}"]
+        if method is None:
+            options = cell.options if cell else self.options
+            words += [
+                word for name, value in options.items() for word in ("-o", f"{name}={show_option(value)}")
+            ]
         given = [("--results", self.results), ("--device", self.device), ("--threads", self.threads)]
         words += [word for name, value in given if value is not None for word in (name, str(value))]
         words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]

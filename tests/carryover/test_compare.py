@@ -122,6 +122,20 @@ def test_an_option_of_each_method_is_given_beside_the_other(said: Said) -> None:
     assert out.startswith("linear_probe lr=0.1 minus ncm lr=0.5, ")
 
 
+def test_two_variants_of_one_method_are_named_with_their_options(said: Said) -> None:
+    kept(said.root, *(measured_as("linear_probe", lr, lr=lr) for lr in (0.5, 0.1)))
+    kept(said.root, measured_as("linear_probe", 0.9))
+    out = said("linear_probe?lr=0.5", "linear_probe?lr=0.1")
+    assert out.startswith("linear_probe lr=0.5 minus linear_probe lr=0.1, ")
+    assert "+42.50 points" in out
+    error = said("linear_probe?lr=0.5", "linear_probe?lr=0.3", code=2)
+    assert "there is no record of linear_probe?lr=0.3 on" in error
+    assert "run --method 'linear_probe?lr=0.3'" in error
+    error = said("linear_probe?lr=0.5", "linear_probe", code=2)
+    assert error.endswith("choose one of them: add -o lr=0.5 or -o lr=0.1\n")
+    assert "linear_probe lr=0.1, " in said("linear_probe?lr=0.5", "linear_probe", "-o", "lr=0.1")
+
+
 @pytest.mark.parametrize("typed", [["-o", "lr=0.5"], ["-o", "lr=7"], ["--selection", "manual"]])
 def test_typed_by_hand_beside_defaults_is_refused_with_what_there_is(typed: list[str], said: Said) -> None:
     kept(said.root, measured_as("ncm", 0.5), measured_as("linear_probe", 0.8))

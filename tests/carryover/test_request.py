@@ -33,6 +33,24 @@ def test_all_leaves_out_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -
     assert typed(method="all").methods == ("whole",)
 
 
+def test_a_method_carries_options_of_its_own_which_count_before_those_of_all() -> None:
+    request = typed(method="lora?rank=4,lora?rank=8&lr=0.1,meat", options=("lr=0.2",))
+    assert [(cell.method, cell.options) for cell in request.cells()] == [
+        ("lora", {"rank": "4", "lr": "0.2"}),
+        ("lora", {"rank": "8", "lr": "0.1"}),
+        ("meat", {"lr": "0.2"}),
+    ]
+    one = request.cells()[1]
+    words = request.words(one)
+    assert words[:3] == ["run", "--method", "lora"]
+    assert "rank=8" in words
+    assert "lr=0.1" in words
+    assert "lr=0.2" not in words
+    assert "lora?rank=4,lora?rank=8&lr=0.1,meat" in request.words()
+    with pytest.raises(RequestError, match="write rank=VALUE"):
+        typed(method="lora?rank").cells()
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
