@@ -1,7 +1,7 @@
 """Meta-trained heads in files: NAME.safetensors with the weights, and beside it NAME.json, its card.
 
-Those that ship lie in `heads/`, named by the backbone that they were trained on. A head is of use with the
-weights that it was trained on and no others, so both hashes are checked before it is loaded.
+Those that ship lie in `head_files/`, named by the backbone that they were trained on. A head is of use with
+the weights that it was trained on and no others, so both hashes are checked before it is loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backbones.backbone import Backbone
 from benchmarks.errors import DataError, RequestError
 from benchmarks.store import write_atomic
 
-FOLDER = Path(__file__).parent / "heads"
+FOLDER = Path(__file__).parent / "head_files"
 SIMCLR = 0.5  # the share of converted episodes that needs no word in a file's name
 
 

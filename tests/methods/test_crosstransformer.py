@@ -14,10 +14,12 @@ from few_shot_lab import Kept, SmallPool
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from backbones.backbone import open_backbone
+from backbones.numerics import Numerics
 from backbones.training import TrainingError
 from benchmarks.errors import DataError, RequestError
 from benchmarks.store import Store
-from methods.crosstransformer import CrossTransformer, meta_training
+from methods.crosstransformer import CrossTransformer, heads, meta_training
 from methods.crosstransformer import head as heads_of
 from methods.crosstransformer.episodes import EpisodeMaps
 from methods.crosstransformer.head import ABSENT, CrossHead
@@ -385,6 +387,19 @@ def test_a_head_that_ships_is_taken_where_nothing_else_is_asked_for(tmp_path, mo
     assert method.card.sha256 == json.loads(path.with_suffix(".json").read_text())["sha256"]
     with pytest.raises(RequestError, match="no pool"):
         CrossTransformer(CrossTransformer.Config(updates=3), lab.network(), lab.context()).prepare(None)
+
+
+@pytest.mark.parametrize("path", sorted(heads.FOLDER.glob("*.safetensors")), ids=lambda path: path.name)
+def test_what_ships_fits_its_backbone_and_enters_the_key(path):
+    card = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=heads.Card)
+    backbone = open_backbone(card.backbone, numerics=Numerics())
+    config = CrossTransformer.Config(simclr=card.simclr)
+    method = CrossTransformer(config, backbone.copy(), lab.context())
+    method.prepare(None)
+    assert method.card == card
+    assert card.terms
+    assert card.updates >= 2_000
+    assert CrossTransformer.files(config, backbone) == (path,)
 
 
 class TestBadInput:
