@@ -16,6 +16,7 @@ from carryover.check.backbones import check_backbone
 from carryover.check.streams import check_stream, named
 from carryover.check.suite import check_method
 from carryover.check.verdict import Verdict
+from carryover.request import option
 
 OK, BROKEN = 0, 1
 
@@ -23,7 +24,7 @@ OK, BROKEN = 0, 1
 def run(name: str, options: Sequence[str], as_json: bool) -> int:
     """Check a plugin, show a line for each promise; the exit code. RequestError where none can be tried."""
     started = time.monotonic()
-    kind, origin, verdicts = _verdicts(name, _typed(options))
+    kind, origin, verdicts = _verdicts(name, dict(map(option, options)))
     if as_json:
         found = list(verdicts)
         seconds = time.monotonic() - started
@@ -77,32 +78,22 @@ def _shown(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
 
 def _verdicts(name: str, options: dict[str, str]) -> tuple[str, str, Iterator[Verdict]]:
     """(kind, where it comes from, verdicts)."""
-    bare = parse(name)[0]
+    bare, own = parse(name)
     if bare in plugins.streams():
         plugin = plugins.stream_plugin(bare)
         return "stream", _origin(plugin), check_stream(name, lambda: named(name))
     if bare in backbone_names():
         return "backbone", plugins.OURS, check_backbone(name)
     try:
-        plugin, found = plugins.method_class(name)
+        plugin, found = plugins.method_class(bare)
     except RequestError as error:
         if not str(error).startswith("unknown method"):
             raise
         known = [*plugins.methods(), *plugins.streams(), *backbone_names()]
-        raise unknown("plugin", name, known) from None
-    return "method", _origin(plugin), check_method(name, found, options)
+        raise unknown("plugin", bare, known) from None
+    return "method", _origin(plugin), check_method(bare, found, {**options, **own})
 
 
 def _origin(plugin: plugins.Plugin) -> str:
     module = sys.modules.get(plugin.module)
     return f"{plugin.origin} ({getattr(module, '__file__', None) or plugin.module})"
-
-
-def _typed(options: Sequence[str]) -> dict[str, str]:
-    values = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise RequestError(f"option {option!r} has no value; write {option}=VALUE")
-        values[key] = value
-    return values
