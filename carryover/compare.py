@@ -172,7 +172,8 @@ def _rules(asked: Asked) -> set[str] | None:
 def _pair(
     options: Sequence[tuple[str, str]], sides: Sequence[_Side], records: Sequence[Record]
 ) -> Pair | None:
-    """The records of both methods with the options; None where one has none, or an option is of neither."""
+    """The records of both methods with the options; None where one has none or both the same, or where an
+    option is of neither."""
     found, used = [], set()
     for side in sides:
         chosen, keys = [record for record in records if side.has(record)], set(side.own)
@@ -183,7 +184,9 @@ def _pair(
                 used.add((key, text))
         # Just these options, where there are records with more of them besides.
         found.append([record for record in chosen if record.cell.options.keys() == keys] or chosen)
-    return (found[0], found[1]) if all(found) and used == set(options) else None
+    first, second = found
+    same = {record.key for record in first} == {record.key for record in second}
+    return (first, second) if first and second and not same and used == set(options) else None
 
 
 def _means(text: str, value: Option) -> bool:
@@ -244,7 +247,10 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
     given = [f"-o {key}={text}" for key, text in asked.options]
     given += [f"--selection {asked.selection}"] if asked.selection else []
     if asked.by_hand:
-        way = "options typed by hand stand only beside such: run both methods with one, or compare without"
+        way = (
+            "options typed by hand stand only beside such: run both methods with one, if only a default, "
+            "or compare without"
+        )
     else:
         way = f"{asked.run(asked.methods, {record.cell.seed for record in counting})} measures both alike"
     return RequestError(

@@ -136,6 +136,14 @@ def test_two_variants_of_one_method_are_named_with_their_options(said: Said) -> 
     assert "linear_probe lr=0.1, " in said("linear_probe?lr=0.5", "linear_probe", "-o", "lr=0.1")
 
 
+def test_records_are_not_compared_with_themselves(said: Said) -> None:
+    kept(said.root, measured_as("linear_probe", 0.5, lr=0.5), measured_as("linear_probe", 0.9))
+    for typed in (("linear_probe", "linear_probe?lr=0.5"), ("linear_probe", "linear_probe")):
+        error = said(*typed, code=2)
+        assert f"{' and '.join(typed)} have no records under one contract" in error
+        assert "linear_probe lr=0.5 (selection 'manual')" in error
+
+
 @pytest.mark.parametrize("typed", [["-o", "lr=0.5"], ["-o", "lr=7"], ["--selection", "manual"]])
 def test_typed_by_hand_beside_defaults_is_refused_with_what_there_is(typed: list[str], said: Said) -> None:
     kept(said.root, measured_as("ncm", 0.5), measured_as("linear_probe", 0.8))
@@ -143,7 +151,7 @@ def test_typed_by_hand_beside_defaults_is_refused_with_what_there_is(typed: list
     error = said("linear_probe", "ncm", *typed, code=2)
     assert f"no records for {' '.join(typed)} under one contract" in error
     assert "linear_probe lr=0.5 (selection 'manual')" in error
-    assert error.endswith("run both methods with one, or compare without\n")
+    assert error.endswith("run both methods with one, if only a default, or compare without\n")
 
 
 def test_without_a_common_contract_the_command_that_makes_one_is_said(said: Said) -> None:
