@@ -37,6 +37,7 @@ from carryover.record import Candidate, Option, Selection, show_option
 
 SEARCH, DEFAULT, MANUAL = "search", "default", "manual"
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
+OVER = "over the budget"
 TOLD = 4  # candidates whose reasons an error names
 POLL = 0.2  # seconds between two looks at what another process is trying
 
@@ -236,7 +237,7 @@ def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) ->
         raise NothingToChooseError(f"{trial.name}: the score on validation data is {score}; are there any?")
     allowed, reason = rule.epochs * trial.images, ""
     if rule.epochs and passes > allowed:
-        reason = f"over the budget: {passes} image passes of {allowed}"
+        reason = f"{OVER}: {passes} image passes of {allowed}"
     return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
 
 
@@ -246,7 +247,12 @@ def _best(trial: Trial, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> t
     if not fit:
         said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
         more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
-        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said}{more})")
+        way = (
+            f"; it trains for a length of its own: take --selection '{SEARCH}?epochs=0', which leaves it that"
+            if all(made.reason.startswith(OVER) for made, _ in pairs)
+            else ""
+        )
+        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said}{more}){way}")
 
     def order(pair: tuple[Candidate, Any]) -> tuple[float, ...]:
         options = pair[0].options
