@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shlex
 import signal
@@ -10,11 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
+from made_records import made
 from tiny_cells import HERE, only_record, program, python, ready, same_outcome, stream_of, words
 
 from benchmarks.progress import Silent
 from carryover.cli import cli
+from carryover.record import Cost
 from carryover.results import Results
 from carryover.run import run_cell
 
@@ -73,6 +77,21 @@ def test_plan_tells_and_does_nothing(
     out = capsys.readouterr().out
     assert out.count("recorded, nothing to do") == 1
     assert out.count("to run, about ") == 1
+
+
+def test_plan_takes_its_time_from_the_stream_itself_before_a_newer_record_of_another(
+    measured: None, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = made("ncm", stream="split-other", backbone="tiny_vit", cost=Cost(train_s=40_000))
+    in_future = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    Results(tmp_path).write(msgspec.structs.replace(long, ended=in_future))
+    typed = words("ncm", stream_of(pictures), tmp_path, "--seed", "1")
+    assert cli(["plan", *typed[1:]]) == 0
+    assert " min" in capsys.readouterr().out
+    assert cli(words("ncm", stream_of(pictures), tmp_path, "--quiet")) == 0
+    capsys.readouterr()
+    assert cli(["plan", *typed[1:]]) == 0
+    assert " min" not in capsys.readouterr().out
 
 
 def test_a_stale_record_is_told_with_what_changed(
