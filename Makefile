@@ -14,6 +14,7 @@ SEEDS    ?= 0
 JOBS     ?= 1
 OPTIONS  ?=
 SELECTION ?=
+DEVICE   ?=
 
 OBJECTIVE ?= supervised
 KIND     ?= gradient
@@ -21,7 +22,7 @@ KIND     ?= gradient
 TYPED = $(foreach option,$(OPTIONS),-o '$(option)')
 CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(STREAM),--stream '$(STREAM)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
-        $(if $(SELECTION),--selection '$(SELECTION)') $(TYPED)
+        $(if $(SELECTION),--selection '$(SELECTION)') $(if $(DEVICE),--device '$(DEVICE)') $(TYPED)
 
 .DEFAULT_GOAL := help
 .PHONY: help new check bench plan report reference status ls pretrain test test-slow lint format perf docs lock clean
@@ -31,7 +32,7 @@ help: ## This list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what is run;'
+	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= DEVICE= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what is run;'
 	@echo "  now: $(METHOD)$(if $(STREAM), on $(STREAM))$(if $(BACKBONE), with $(BACKBONE)), seed $(SEEDS)."
 
 bench: $(READY) ## Run METHOD on STREAM with BACKBONE, show the table

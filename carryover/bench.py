@@ -17,6 +17,7 @@ from carryover import plugins
 from carryover.cell import Conditions, ReadyCell, Workshop, is_stale
 from carryover.cli import FAILED, INTERRUPTED, OK
 from carryover.columns import duration
+from carryover.devices import choose
 from carryover.progress import shown
 from carryover.record import Cell, Record
 from carryover.request import Request, command
@@ -59,7 +60,7 @@ def run(request: Request) -> int:
 
 
 def _in_processes(request: Request) -> bool:
-    return request.jobs > 1 or request.timeout is not None
+    return request.jobs > 1 or len(request.devices) > 1 or request.timeout is not None
 
 
 def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
@@ -83,17 +84,21 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
 
 
 def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
-    """Run the cells in processes of their own, `jobs` at a time."""
+    """Run the cells in processes of their own, `jobs` at a time, and on each device one at least."""
+    devices = [numerics.device for numerics in choose(request, Store.default())]
+    if len(devices) > 1:
+        _say(request, f"the cells take turns on {', '.join(devices)}")
     known = {cell.key: record for cell in cells if (record := finished(cell, results)) is not None}
     for cell in cells:
         if cell.key in known:
             _say(request, f"{cell.cell}: already recorded")
     made = run_apart(
         [cell for cell in cells if cell.key not in known],
-        lambda cell: [*request.words(cell.typed), "--workers", str(request.workers)],
+        lambda cell, device: [*request.words(cell.typed, device=device), "--workers", str(request.workers)],
         results,
         shown(request.quiet),
-        jobs=request.jobs,
+        devices=devices,
+        jobs=max(request.jobs, len(devices)),
         timeout=request.timeout,
         report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
     )
@@ -108,10 +113,8 @@ def _place(request: Request, progress: Progress) -> Place:
 
 def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
     """The cells of a request, opened and checked; RequestError for one that cannot be."""
-    from backbones.numerics import choose
-
     place = _place(request, progress)
-    numerics = choose(request.device, place.store, request.threads)
+    numerics = choose(request, place.store)[0]
     workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch, request.selection))
     return [workshop.ready(cell) for cell in request.cells()]
 

@@ -31,7 +31,11 @@ _CELLS = [
         "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
     ),
     click.option("--results", type=click.Path(path_type=Path), help="Where records go [CARRYOVER_RESULTS]."),
-    click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one."),
+    click.option(
+        "--device",
+        help="cpu, cuda or cuda:1; GPUs between commas are taken in turns. The first GPU if there is one; "
+        "with --jobs, all like it.",
+    ),
     click.option("--threads", type=int, help="CPU threads of one cell, whatever runs beside it."),
     click.option(
         "--eval-batch", type=click.IntRange(1), default=256, show_default=True, help="Images per step."

@@ -63,10 +63,10 @@ def said_commit() -> str:
     return f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
 
 
-def processor() -> str:
+def processor(device: torch.device) -> str:
     """The accelerator's name, or the CPU's with its cores."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -24,6 +24,7 @@ class Request:
     """What was typed: a matrix of cells, and how to run it.
 
     methods: may carry options of their own (`lora?rank=4`), which count before `options`, those of all.
+    devices: none for the machine's own choice
     """
 
     methods: tuple[str, ...]
@@ -32,7 +33,7 @@ class Request:
     seeds: tuple[int, ...]
     options: Mapping[str, Option]
     results: Path | None = None
-    device: str | None = None
+    devices: tuple[str, ...] = ()
     threads: int | None = None
     eval_batch: int = 256
     reuse: bool = True
@@ -53,12 +54,12 @@ class Request:
             backbones=_names("backbone", asked["backbone"]),
             seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
             options=dict(option(text) for text in asked["options"]),
+            devices=_names("device", device) if (device := asked.get("device")) else (),
             reuse=not asked["no_reuse"],
             **{
                 name: asked[name]
                 for name in (
                     "results",
-                    "device",
                     "threads",
                     "eval_batch",
                     "jobs",
@@ -83,7 +84,9 @@ class Request:
             )
         ]
 
-    def words(self, cell: Cell | None = None, method: str | None = None) -> list[str]:
+    def words(
+        self, cell: Cell | None = None, method: str | None = None, device: str | None = None
+    ) -> list[str]:
         """The command line that asks for this request, for one of its cells, or for another method there."""
         words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
         words += ["--stream", cell.stream if cell else ",".join(self.streams)]
@@ -94,7 +97,8 @@ class Request:
             words += [
                 word for name, value in options.items() for word in ("-o", f"{name}={show_option(value)}")
             ]
-        given = [("--results", self.results), ("--device", self.device), ("--threads", self.threads)]
+        devices = device or ",".join(self.devices) or None
+        given = [("--results", self.results), ("--device", devices), ("--threads", self.threads)]
         words += [word for name, value in given if value is not None for word in (name, str(value))]
         words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
         words += [] if self.reuse else ["--no-reuse"]

@@ -293,7 +293,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
             threads=numerics.threads,
             python=platform.python_version(),
             platform=platform.platform(),
-            processor=processor(),
+            processor=processor(ready.backbone.device),
             packages=ready.code.packages,
         ),
         started=started,

@@ -27,6 +27,7 @@ GRACE = 30.0  # seconds that a worker gets to journal what it has when it is ask
 @dataclass
 class _Worker:
     ready: ReadyCell
+    device: str
     process: subprocess.Popen[bytes]
     started: float
     log: Path
@@ -44,24 +45,27 @@ class _Worker:
 
 def run_apart(
     cells: Sequence[ReadyCell],
-    words: Callable[[ReadyCell], Sequence[str]],
+    words: Callable[[ReadyCell, str], Sequence[str]],
     results: Results,
     progress: Progress,
     *,
+    devices: Sequence[str],
     jobs: int,
     timeout: float | None,
     report: Callable[[ReadyCell, Record], None],
 ) -> list[Record]:
     """The records of `cells`, at most `jobs` at a time, each stopped after `timeout` seconds.
 
-    words(cell): the command line's words for one cell. Ctrl-C stops all workers, whose journals stay.
+    words(cell, device): the command line's words for one cell, which gets the device with the fewest
+    workers. Ctrl-C stops all workers, whose journals stay.
     """
     waiting, running, records = deque(cells), list[_Worker](), list[Record]()
     try:
         with progress.bar("cells", len(cells), "cell") as bar:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    running.append(_start(waiting.popleft(), words, results))
+                    busy = [worker.device for worker in running]
+                    running.append(_start(waiting.popleft(), min(devices, key=busy.count), words, results))
                 time.sleep(0.05)
                 for worker in [w for w in running if _over(w, timeout)]:
                     running.remove(worker)
@@ -76,14 +80,16 @@ def run_apart(
     return records
 
 
-def _start(ready: ReadyCell, words: Callable[[ReadyCell], Sequence[str]], results: Results) -> _Worker:
+def _start(
+    ready: ReadyCell, device: str, words: Callable[[ReadyCell, str], Sequence[str]], results: Results
+) -> _Worker:
     log = results.root / "logs" / f"{ready.key}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # -P: a folder of the user's in the working directory must not shadow the house's rooms.
-    command = [sys.executable, "-P", "-m", "carryover", *words(ready)]
+    command = [sys.executable, "-P", "-m", "carryover", *words(ready, device)]
     with open(log, "wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-    return _Worker(ready, process, time.monotonic(), log)
+    return _Worker(ready, device, process, time.monotonic(), log)
 
 
 def _over(worker: _Worker, timeout: float | None) -> bool:
