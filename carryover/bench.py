@@ -13,7 +13,7 @@ from benchmarks.errors import RequestError
 from benchmarks.progress import Progress
 from benchmarks.store import Store
 from benchmarks.stream import Place
-from carryover import plugins
+from carryover import estimate, plugins
 from carryover.cell import Conditions, ReadyCell, Workshop, is_stale
 from carryover.cli import FAILED, INTERRUPTED, OK
 from carryover.columns import duration
@@ -132,12 +132,12 @@ def plan(request: Request) -> int:
         if finished(cell, results) is not None:
             print(f"{cell.cell}: recorded, nothing to do")
             continue
-        seconds = _estimate(cell, everything)
+        seconds = estimate.seconds(cell, everything, chosen=results.choice(cell.choice).exists())
         total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
         lasts = f"about {duration(seconds)}" if seconds is not None else "time not known yet"
         state = "to resume" if results.journal(cell.key).exists() else "to run"
         old = outdated(cell, results)
-        why = f"; a record is there but stale ({', '.join(old[1]) or 'an older key'} changed)" if old else ""
+        why = f"; a record is there but stale ({', '.join(old) or 'an older key'} changed)" if old else ""
         print(f"{cell.cell}: {state}, {lasts}{why}")
     beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
     print(f"in all about {duration(total)} of work on one worker{beyond}")
@@ -173,36 +173,9 @@ def _refusals(refused: Sequence[ReadyCell]) -> str:
     return "; ".join(dict.fromkeys(f"{c.cell.method} does not run here: {c.refusal}" for c in refused))
 
 
-def _estimate(cell: ReadyCell, records: Sequence[Record]) -> float | None:
-    """Seconds, from a record of this method and backbone, scaled by the size of the test sets.
-
-    From one of the same stream and options if there is any; the newest of those that are left.
-    """
-    alike = [
-        record
-        for record in records
-        if record.status == "ok"
-        and (record.cell.method, record.cell.backbone) == (cell.cell.method, cell.cell.backbone)
-        and record.rows
-    ]
-    if not alike:
-        return None
-    wanted = cell.cell
-    nearest = max(
-        alike,
-        key=lambda record: (
-            record.cell.stream == wanted.stream,
-            record.cell.options == wanted.options,
-            record.ended,
-        ),
-    )
-    tested = sum({row.task: row.n for row in nearest.rows}.values())
-    seconds = nearest.cost.train_s + nearest.cost.eval_s + nearest.cost.prepare_s
-    return seconds * sum(size[2] for size in cell.stream.info.sizes) / max(tested, 1)
-
-
 def _took(record: Record) -> str:
     if record.status != "ok":
         return f", {record.reason}"
     cost = record.cost
-    return f" in {duration(cost.train_s + cost.eval_s + cost.prepare_s)}"
+    tried = " after its options were chosen" if record.selection.candidates else ""
+    return f" in {duration(cost.train_s + cost.eval_s + cost.prepare_s)}{tried}"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -38,10 +38,8 @@ from carryover.plugins import (
 )
 from carryover.protocols import continual, few_shot, transfer
 from carryover.record import SCHEMA, Cell, Option, Record
-from carryover.selection import DEFAULT, MANUAL, SEARCH, Rule
-
-if TYPE_CHECKING:
-    from methods.base import Method
+from carryover.selection import DEFAULT, MANUAL, SEARCH, Rule, space_of
+from methods.base import Method
 
 PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do
 PROTOCOLS = {"continual": continual, "few_shot": few_shot, "transfer": transfer}
@@ -84,7 +82,8 @@ class ReadyCell:
             "schema": SCHEMA.partition(".")[0],
             "method": self.cell.method,
             "stream": info.identity,
-            "pool": pool.fingerprint if (pool := self.stream.pool) is not None else None,
+            # Of those alone that look at it: the others are the same cell whatever the pool.
+            "pool": pool.fingerprint if (pool := self.stream.pool) is not None and self.prepares else None,
             "backbone": [backbone.identity, backbone.weights, backbone.preprocessing.describe()],
             "seed": self.cell.seed,
             # What was typed as well: a default that is typed is another cell, under another contract.
@@ -129,8 +128,13 @@ class ReadyCell:
         return Rule.typed(self.conditions.selection or info.selection or usual)
 
     @property
+    def prepares(self) -> bool:
+        """Whether the method does something before its first task."""
+        return self.method.prepare is not Method.prepare
+
+    @property
     def _space(self) -> dict[str, list[Any]]:
-        return {name: list(values) for name, values in type(self.config).search.items()}
+        return {name: list(values) for name, values in space_of(self.config).items()}
 
     @cached_property
     def choice(self) -> str:
@@ -249,7 +253,9 @@ class Workshop:
             seed=cell.seed,
             options=options,
         )
-        return ReadyCell(named, method, config, stream, backbone, self.conditions, plugins, refusal)
+        ready = ReadyCell(named, method, config, stream, backbone, self.conditions, plugins, refusal)
+        _check_budget(ready)
+        return ready
 
     def _unchosen(self, stream: Stream) -> str | None:
         """Why options cannot be chosen as asked: a few-shot stream may have nothing to choose them on."""
@@ -296,6 +302,16 @@ def check_config(method: str, config: Any) -> None:
             raise RequestError(f"{method}: the option {name}={value} lies outside {low} to {high}")
         if (name.endswith("lr") or name == "weight_decay") and isinstance(value, int | float) and value < 0:
             raise RequestError(f"{method}: the option {name}={value} is negative")
+
+
+def _check_budget(ready: ReadyCell) -> None:
+    """RequestError where the typed epochs are more than the rule allows: no candidate could be chosen."""
+    rule, epochs = ready.rule, ready.cell.options.get("epochs")
+    if rule is not None and rule.epochs and isinstance(epochs, int) and epochs > rule.epochs:
+        raise RequestError(
+            f"{ready.cell.method}: epochs={epochs} was typed, and a candidate of {rule.name} may train for "
+            f"{rule.epochs}; leave epochs out, or take --selection '{replace(rule, epochs=epochs).name}'"
+        )
 
 
 def _sha256(value: object) -> str:

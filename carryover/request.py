@@ -16,7 +16,6 @@ from benchmarks.naming import parse
 from carryover.record import Cell, Option, show_option
 
 ALL = "all"
-_HOW = ("jobs", "workers", "timeout")  # `run` alone asks for them
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,15 @@ class Request:
         words += [] if self.reuse else ["--no-reuse"]
         words += [] if self.selection is None else ["--selection", self.selection]
         words += ["--save-states"] if self.save_states else []
+        if cell is None:  # how the cells are run is of no concern to one of them
+            how: list[tuple[str, object, object]] = [
+                ("--jobs", self.jobs, 1),
+                ("--workers", self.workers, 2),
+                ("--timeout", self.timeout, None),
+                ("--wandb", self.wandb, None),
+            ]
+            words += [word for name, said, usual in how if said != usual for word in (name, str(said))]
+            words += ["--quiet"] if self.quiet else []
         return words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import platform
 import shutil
 import traceback
@@ -27,14 +28,16 @@ from carryover.cell import PROTOCOLS, ReadyCell, config_dict
 from carryover.contract import short
 from carryover.journal import Journal
 from carryover.machine import commit, peak_memory, processor
-from carryover.protocols.work import Work
+from carryover.protocols import continual
+from carryover.protocols.work import Trial, Work
 from carryover.record import Cost, Env, Option, Record, Selection, Status
 from carryover.results import Results
-from carryover.selection import select
+from carryover.selection import NothingToChooseError, select
 from methods.base import Context, Method
 from methods.base.preparing import Prepares
 
 CELL = "cell.txt"  # in a journal: whose it is
+ASKED = {"numerics", "evaluation"}  # key parts that a user chooses beside the cell
 Now = Callable[[], datetime.datetime]
 
 
@@ -68,12 +71,16 @@ def finished(ready: ReadyCell, results: Results) -> Record | None:
     return next(found, None)
 
 
-def outdated(ready: ReadyCell, results: Results) -> tuple[Record, list[str]] | None:
-    """The newest ok record of this cell under another key, and the key parts that changed since."""
+def outdated(ready: ReadyCell, results: Results) -> list[str] | None:
+    """The key parts that changed since the newest ok record of this cell; None where none is out of date.
+
+    A record under another contract is another number, and so is one that was asked for otherwise.
+    """
     for record in results.find(ready.cell):
-        if record.status == "ok" and record.key != ready.key:
+        if record.status == "ok" and record.key != ready.key and record.contract == ready.contract:
             parts = [n for n, digest in ready.key_parts.items() if record.key_parts.get(n) != digest]
-            return record, parts
+            if not set(parts) & ASKED:
+                return parts
     return None
 
 
@@ -200,7 +207,7 @@ def _learn(
         drawn = partial(make, seed=0)
         first = work if ready.cell.seed == 0 else replace(work, tasks=ready.stream.open(0)[0])
         configs, selection = select(
-            protocol.trials(replace(first, make=drawn)),
+            [_allowed(ready, trial) for trial in protocol.trials(replace(first, make=drawn))],
             ready.config,
             ready.cell.options,
             ready.rule,
@@ -257,7 +264,8 @@ def _learn(
 def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> Record:
     known = isinstance(error, RequestError)  # a sentence that says what to do
     reason = str(error) if known else f"{type(error).__name__}: {error}".partition("\n")[0]
-    selection = Selection(rule=ready.selection)
+    tried = error.selection if isinstance(error, NothingToChooseError) else None
+    selection = tried or Selection(rule=ready.selection)
     return _record(
         ready, "failed", started, reason=reason, traceback=traceback.format_exc(), selection=selection
     )
@@ -266,6 +274,14 @@ def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> 
 def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
     """The record of a cell that came to no result: skipped, stopped, or its process died."""
     return _record(ready, status, _now(), reason=reason, selection=Selection(rule=ready.selection))
+
+
+def _allowed(ready: ReadyCell, trial: Trial) -> Trial:
+    """With earlier tasks counted again at each task, for a method that starts over on all data so far."""
+    if not getattr(ready.method, "starts_over", False):
+        return trial
+    trained = [images for images, _, _ in ready.stream.info.sizes[: continual.TRIED]]
+    return replace(trial, images=sum(itertools.accumulate(trained)))
 
 
 def _trained(ready: ReadyCell, chosen: Mapping[str, Any]) -> dict[str, Option]:

@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,12 @@ Known = dict[tuple[str, bytes], Candidate]  # by trial and options
 
 
 class NothingToChooseError(RuntimeError):
-    """A trial has no validation images, or all its candidates diverged or were over their budget."""
+    """A trial has no validation images, or all its candidates diverged or were over their budget.
+
+    selection: what was tried, for the record.
+    """
+
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Rule:
     def __post_init__(self) -> None:
         for name, least in (("candidates", 1), ("epochs", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} is below {least}")
+                raise RequestError(f"{SEARCH}: {name}={getattr(self, name)} is below {least}")
 
     @classmethod
     def typed(cls, text: str) -> Rule | None:
@@ -106,10 +111,19 @@ def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tup
     names = [field.name for field in dataclasses.fields(config)]
     budget: dict[str, Option] = {"epochs": rule.epochs, "min_steps": 0} if rule.epochs else {}
     forced = {name: value for name, value in budget.items() if name in names and name not in fixed}
-    space = {name: values for name, values in type(config).search.items() if name not in fixed}
+    space = {
+        name: values for name, values in space_of(replace(config, **forced)).items() if name not in fixed
+    }
     grid = itertools.islice(itertools.product(*reversed(space.values())), rule.candidates)
     points = [dict(zip(space, reversed(point), strict=True)) for point in grid]
-    return [(_as_read(point), dataclasses.replace(config, **forced | point)) for point in points]
+    return [(_as_read(point), replace(config, **forced | point)) for point in points]
+
+
+def space_of(config: Any) -> Mapping[str, Sequence[Any]]:
+    """What is searched: all of its class's `search`, or what a `space` of its own says of this config."""
+    space = getattr(config, "space", None)
+    found: Mapping[str, Sequence[Any]] = type(config).search if space is None else space()
+    return found
 
 
 def select(
@@ -128,23 +142,28 @@ def select(
     """
     points = candidates(config, fixed, rule)
     search = _Search(trials, points, rule, path, progress)
-    with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
-        # What others are at is left to them, and asked for at the end: then they are done, or dead.
-        for wait in (False, True):
-            search.go_through(bar, wait)
-    configs, chosen, tried = dict[str, Any](), dict[str, dict[str, Option]](), list[Candidate]()
-    for trial in trials:
-        best, configs[trial.name] = search.best(trial)
-        chosen[trial.name] = best.options
-        tried += [made for made, _ in search.pairs(trial)]
+
+    def said(chosen: dict[str, dict[str, Option]]) -> Selection:
+        return Selection(
+            rule=rule.describe(by_hand=bool(fixed)),
+            budget=rule.epochs * len(points) * max(trial.images for trial in trials),
+            choice=path.stem,
+            chosen=chosen,
+            candidates=tuple(made for trial in trials for made, _ in search.pairs(trial)),
+        )
+
+    try:
+        with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
+            # What others are at is left to them, and asked for at the end: then they are done, or dead.
+            for wait in (False, True):
+                search.go_through(bar, wait)
+    except NothingToChooseError as error:
+        error.selection = said({})
+        raise
+    best = {trial.name: search.best(trial) for trial in trials}
     search.close()
-    return configs, Selection(
-        rule=rule.describe(by_hand=bool(fixed)),
-        budget=rule.epochs * len(points) * max(trial.images for trial in trials),
-        choice=path.stem,
-        chosen=chosen,
-        candidates=tuple(tried),
-    )
+    configs = {name: config for name, (_, config) in best.items()}
+    return configs, said({name: made.options for name, (made, _) in best.items()})
 
 
 class _Search:

@@ -12,6 +12,7 @@ Stored per task: the head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -38,6 +39,7 @@ class FinetuneHead(Method):
         """
         head: "linear" or "cosine"
         steps: of the optimiser, on each task
+        epochs: passes over a task, in place of `steps`; none: `steps`
         batch_size: the most images of a step
         optimizer: "adamw", or "sgd" with momentum 0.9; the rate falls along a cosine
         lr: its rate
@@ -47,12 +49,17 @@ class FinetuneHead(Method):
 
         head: Literal["linear", "cosine"] = "linear"
         steps: int = 100
+        epochs: int | None = None
         batch_size: int = 512
         optimizer: Literal["adamw", "sgd"] = "adamw"
         lr: float = 0.01
         weight_decay: float = 5e-4
         scale: float = 10.0
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (0.1, 0.01, 1e-3), "steps": (50, 100, 200)}
+
+        def space(self) -> Mapping[str, Sequence[Any]]:
+            """Where passes are counted, their number says how many steps there are."""
+            return self.search if self.epochs is None else {"lr": self.search["lr"]}
 
     config: Config
 
@@ -73,11 +80,15 @@ class FinetuneHead(Method):
         features = self.backbone.features(task.train.inputs, progress=self.context.progress)
         targets = torch.stack([torch.full((len(features),), task.id), torch.from_numpy(task.train.labels)], 1)
         batch = min(len(features), config.batch_size)
+        per_epoch = 1 if config.epochs is None else math.ceil(len(features) / batch)
+        steps = config.steps if config.epochs is None else config.epochs * per_epoch
         self.heads.open(task.id)
 
         def step_of(number: int) -> Iterator[Batch]:
-            rng = np.random.default_rng(seeds.shared("order", stage, number))
-            chosen = torch.from_numpy(rng.permutation(len(features))[:batch])
+            epoch, part = divmod(number, per_epoch)
+            rng = np.random.default_rng(seeds.shared("order", stage, epoch))
+            order = rng.permutation(len(features))[part * batch : (part + 1) * batch]
+            chosen = torch.from_numpy(order)
             yield features[chosen], targets[chosen]
 
         fit(
@@ -85,14 +96,14 @@ class FinetuneHead(Method):
             groups_of(self.heads.trained_on([task.id]).named_parameters(), config.lr, config.weight_decay),
             step_of,  # an epoch of `fit` is a step
             1,
-            Recipe(config.steps, optimizer=config.optimizer),
+            Recipe(steps, optimizer=config.optimizer),
             numerics=self.backbone.numerics.on_cpu(),
             seed_of=lambda number: seeds.own("global", stage, number),
             stage=stage,
             journal=self.context.journal,
             progress=self.context.progress,
         )
-        self.passes = config.steps * batch
+        self.passes = steps * batch if config.epochs is None else config.epochs * len(features)
         self.learnt.append(task.id)
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from methods.base import Footprint, GradientMethod, Heads
 class Joint(GradientMethod):
     name = "joint"
     reference = True
+    starts_over: ClassVar[bool] = True  # so that a budget counts all data so far, at each task
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):

@@ -56,6 +56,10 @@ class LinearProbe(Method):
             "weight_decay": (5e-4, 0.0, 5e-3, 5e-5),
         }
 
+        def space(self) -> Mapping[str, Sequence[Any]]:
+            """The exact solution knows none of SGD's options."""
+            return {"C": (0.1, 1.0, 0.01, 10.0)} if self.solver == "exact" else self.search
+
     config: Config
 
     @classmethod

@@ -82,7 +82,7 @@ class TransferStream(Stream):
             only="" if tasks == suite.tasks else "+".join(task.name for task in tasks),
             size=None if size == suite.size else size,
         )
-        self._parts = [load(place, size) for load in _found(name, tasks)]
+        self._parts = [load(place, size) for load in _found(name, tasks, shown)]
         info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
         self._info = replace(info, selection=suite.selection)
 
@@ -113,20 +113,21 @@ def _chosen(name: str, suite: Suite, only: str) -> tuple[TransferTask, ...]:
     return tuple(task for task in suite.tasks if task.name in named)
 
 
-def _found(name: str, tasks: Sequence[TransferTask]) -> list[Load]:
+def _found(name: str, tasks: Sequence[TransferTask], typed: TransferStream.Parameters) -> list[Load]:
     """How to load each task; one DataError for all that are missing, with how to get them."""
     roots = data_roots()
     found = {task.name: task.find(roots) for task in tasks}
     missing = [task for task, load in found.items() if load is None]
     if missing:
         there = [task for task in found if task not in missing]
+        rest = canonical(name, replace(typed, only="+".join(there)))
         folders = " and ".join(str(root / name) for root in roots)
         where = f"looked for in {folders}" if folders else "CARRYOVER_DATA is not set"
         # Not by an import statement: how data are fetched is no part of the key of a record.
         how = import_module("benchmarks.transfer.fetch")
         raise DataError(
             f"{name}: {len(missing)} of {len(tasks)} tasks are not there ({where}): {', '.join(missing)}; "
-            + (f"take those that can be had, {name}?only={'+'.join(there)}, or " if there else "")
+            + (f"take those that can be had, {rest}, or " if there else "")
             + f"get them:\n{how.instructions(name, missing)}"
         )
     return [load for load in found.values() if load is not None]

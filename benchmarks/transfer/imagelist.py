@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from benchmarks.images import Indices
 from benchmarks.stream import Place
 from benchmarks.transfer.task import Parts, TransferTask
 
-_LINE = re.compile(r"(.+?)\s+(-?[0-9]+)")
+_LINE = re.compile(r"([^\0]+?)\s+(-?[0-9]{1,9})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: i
     ids: those that may occur; None takes the file's own, which are `classes`. Errors as `read_lines`.
     """
     try:
-        found = json.loads(_text(file))
+        found = json.loads(_text(file), object_pairs_hook=lambda pairs: _once(file, pairs))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{file}, line {error.lineno} is no JSON ({error.msg}); copy or download it again"
@@ -137,6 +138,8 @@ def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: i
         raise DataError(f"{file} is no JSON object; it maps the path of each image to its class's number")
     entries: list[tuple[int, str, int]] = []
     for number, (image, label) in enumerate(found.items(), 1):
+        if "\0" in image:
+            raise DataError(f"{file}, entry {number}: {image!r} is no path; copy or download the list again")
         if type(label) is not int:
             raise DataError(f"{file}, entry {number}: the class of {image} is {label!r}; write its number")
         entries.append((number, image, label))
@@ -147,6 +150,16 @@ def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: i
                 f"{file} has images of {len(ids)} classes, but the task has {classes}; download it again"
             )
     return _listed(file, folder, "entry", entries, ids)
+
+
+def _once(file: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object as a dictionary; DataError for a key that stands there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{file}: {twice} stands there twice; list it once")
+    return found
 
 
 def decoded(
@@ -174,17 +187,20 @@ def check_count(listed: ImageList, count: int) -> None:
 
 
 def check_apart(lists: Iterable[ImageList]) -> None:
-    """DataError for an image that is in two lists: what is trained on would be scored."""
+    """DataError for a file that is in two lists, by whatever name: what is trained on would be scored."""
     seen: dict[str, tuple[ImageList, int]] = {}
     for listed in lists:
         for row, image in enumerate(listed.images):
-            if image in seen:
-                first, place = seen[image]
+            # Not the file's own link: a store that keeps equal images once links them to each other.
+            folder, name = os.path.split(listed.folder / image)
+            file = os.path.join(os.path.realpath(folder), name)
+            first, place = seen.setdefault(file, (listed, row))
+            if first is not listed:
+                same = "" if first.images[place] == image else f" as {first.images[place]}"
                 raise DataError(
-                    f"{listed.where(row)}: {image} stands in {first.file.name} too "
+                    f"{listed.where(row)}: {image} stands in {first.file.name} too{same} "
                     f"({first.unit} {first.numbers[place]}); leave it in one, or generate them again"
                 )
-            seen[image] = listed, row
 
 
 def _listed(
@@ -216,7 +232,7 @@ def _listed(
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError:
         raise DataError(f"{file} is not there; copy the task's folder again, lists and images") from None
     except UnicodeDecodeError as error:

@@ -2,7 +2,8 @@
 
 Zhai et al., A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark (2019):
 the first 800 of the first nine tenths of the training split, the first 200 of its last tenth, the whole test
-split. VTAB counts in the order of TensorFlow Datasets, which other copies lack; here the stored order counts.
+split. VTAB counts in the order of TensorFlow Datasets, which other copies lack; here the stored order counts,
+or, of a copy that is sorted by class (a folder for each), one that is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
+from benchmarks.seeds import generator
 from benchmarks.sources import Source, open_source
 from benchmarks.sources.lookup import KNOWN
 from benchmarks.stream import Place
@@ -55,7 +57,9 @@ def cut(task: TransferTask, source: Source, place: Place, size: int) -> Parts:
             f"{task.name} has {task.classes} classes, but {source.name} has {len(data.class_names)}; "
             "put the right data set there"
         )
-    rows = np.concatenate([np.arange(TRAIN), np.arange(held, held + VAL)])
+    by_class = bool((np.diff(data.train.labels) >= 0).all())
+    order = generator("transfer", "order", task.name).permutation(count) if by_class else np.arange(count)
+    rows = np.concatenate([order[:TRAIN], order[held : held + VAL]])
     names = task.class_names(data.class_names)
     fitted, test = (
         Labelled(_squashed(f"{task.name} {part}", chosen.inputs, place, size), chosen.labels, names)
@@ -63,7 +67,8 @@ def cut(task: TransferTask, source: Source, place: Place, size: int) -> Parts:
     )
     rule = (
         f"train800 is rows 0 to {TRAIN - 1} of the training split, val200 rows {held} to {held + VAL - 1}, "
-        "the first of its last tenth, in the stored order, which is not VTAB's; official test split"
+        f"the first of its last tenth, in {'an order that is drawn' if by_class else 'the stored order'}, "
+        "which is not VTAB's; official test split"
     )
     return Parts(fitted.select(np.arange(TRAIN)), fitted.select(np.arange(TRAIN, TRAIN + VAL)), test, rule)
 

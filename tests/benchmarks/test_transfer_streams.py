@@ -257,6 +257,8 @@ def cut(lines: list[str]) -> None:
             swap(5, "images/train800-0011.png 3"),
             r"val200.txt, line 6: .* train800.txt too \(line 12\)",
         ),
+        ("train800", swap(7, "images/a\0b.png 3"), r"train800.txt, line 8 is 'images/a\\x00b.png 3'"),
+        ("train800", swap(7, f"images/a.png {'9' * 5000}"), r"train800.txt, line 8 is 'images/a.png 999"),
         ("test", swap(5, "./images/val200-0001.png 3"), r"test.txt, line 6: .* in val200.txt too \(line 2\)"),
         ("test", swap(5, "images/test-0000.png 3"), r"test.txt, line 6: .* stands in line 1 already"),
         (
@@ -286,6 +288,23 @@ def test_a_bad_line_is_named(
     assert str(dtd) in message
     assert "; " in message  # the way out
     assert "\n" not in message
+
+
+def test_a_test_image_is_not_trained_on_under_another_name(dtd: Path, place: Place) -> None:
+    (dtd / "pictures").symlink_to(dtd / "images")
+    for name in ("pictures/train800-0011.png", f"{dtd}/images/train800-0011.png"):
+        edit(dtd / "test.txt", swap(5, f"{name} 3"))
+        with pytest.raises(
+            DataError, match=r"line 6: .* in train800.txt too as images/.*-0011.png \(line 12\)"
+        ):
+            opened_dtd(place)
+
+
+def test_a_mark_at_the_start_of_a_file_is_no_part_of_a_path(dtd: Path, place: Place) -> None:
+    before = opened_dtd(place).info
+    list_ = dtd / "train800.txt"
+    list_.write_bytes(b"\xef\xbb\xbf" + list_.read_bytes())
+    assert opened_dtd(place).info == before
 
 
 def test_own_copies_of_train800val200_have_the_labels_of_both(data: Path, images: Path, place: Place) -> None:
@@ -343,7 +362,7 @@ def test_all_that_is_missing_is_said_at_once_with_how_to_get_it(dtd: Path, place
     first, *lines = str(caught.value).splitlines()
     assert first.startswith("vtab-1k: 2 of 3 tasks are not there")
     assert f"looked for in {dtd.parent}" in first
-    assert "vtab-1k?only=dtd," in first
+    assert "vtab-1k?only=dtd&size=8," in first
     assert [line.strip().partition(":")[0] for line in lines[1:]] == ["svhn", "kitti"]
     assert "$CARRYOVER_DATA/svhn/" in str(caught.value)
 
@@ -396,6 +415,20 @@ def test_a_whole_data_set_is_cut_by_the_rule(data: Path, place: Place) -> None:
     larger = stream("vtab-1k?only=svhn&size=6", place).open(0)[0][0]
     assert larger.train.inputs.image_size == (6, 6)
     assert np.array_equal(larger.val.labels, task.val.labels)
+
+
+def test_of_a_copy_that_is_sorted_by_class_the_rows_are_drawn(data: Path, place: Place) -> None:
+    """A folder for each class is read class by class: its first 800 rows would be of a few classes only."""
+    labels = np.repeat(np.arange(10), 200).tolist()
+    write_parquet(data / "svhn/train.parquet", draw(2000, 3), labels, tuple("0123456789"))
+    write_parquet(data / "svhn/test.parquet", draw(30, 3), labels[::67], tuple("0123456789"))
+    opened = stream("vtab-1k?only=svhn&size=3", place)
+    (task,), _ = opened.open(0)
+    assert np.bincount(task.train.labels, minlength=10).min() > 40
+    assert np.bincount(task.val.labels, minlength=10).min() > 5
+    rows = [set(part.ids.tolist()) for part in (task.train.inputs, task.val.inputs)]
+    assert len(set.union(*rows)) == 1000
+    assert "in an order that is drawn" in opened.info.rule
 
 
 @pytest.mark.parametrize(("count", "names", "said"), [(1990, 10, "1990 training"), (2000, 5, "svhn has 5")])
@@ -470,7 +503,12 @@ def test_a_bad_entry_is_named(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "train.json, line 1 is no JSON"), ("[]", "train.json is no JSON object")]
+    ("text", "said"),
+    [
+        ("{", "train.json, line 1 is no JSON"),
+        ("[]", "train.json is no JSON object"),
+        ('{"a.png": 1, "a.png": 2}', "train.json: a.png stands there twice"),
+    ],
 )
 def test_a_broken_json_list_is_named(data: Path, place: Place, text: str, said: str) -> None:
     (write_fgvc_task(data, "StanfordDogs") / "train.json").write_text(text)

@@ -95,17 +95,21 @@ def test_plan_takes_its_time_from_the_stream_itself_before_a_newer_record_of_ano
 
 
 def test_a_stale_record_is_told_with_what_changed(
-    measured: None,
-    pictures: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    measured: None, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = words("ncm", stream_of(pictures), tmp_path)
     assert cli([*command, "--quiet"]) == 0
-    capsys.readouterr()
-    assert cli(["plan", *command[1:], "--eval-batch", "64"]) == 0
-    assert "a record is there but stale (evaluation changed)" in capsys.readouterr().out
+    plan = ["plan", *command[1:]]
+    for other in (["--eval-batch", "64"], ["--selection", "search"], ["--no-reuse"]):
+        assert cli([*plan, *other]) == 0
+        assert "but stale" not in capsys.readouterr().out, "asked for otherwise is not out of date"
+    record = only_record(tmp_path)
+    for path in (tmp_path / "records").rglob("*.json"):
+        path.unlink()
+    old = {**record.key_parts, "code": "another"}
+    Results(tmp_path).write(msgspec.structs.replace(record, key_parts=old, key="0" * 64))
+    assert cli(plan) == 0
+    assert "a record is there but stale (code changed)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "json"])

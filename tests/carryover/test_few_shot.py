@@ -149,9 +149,13 @@ def test_the_pool_shares_no_class_with_the_exam_or_its_own_validation():
 
 
 def test_what_a_method_may_prepare_on_is_part_of_the_key():
-    other = ready("protonet", f"{STREAM}&pool=others")
-    assert ready("protonet").key_parts["pool"] != other.key_parts["pool"]
-    assert ready("protonet").key_parts["stream"] == other.key_parts["stream"]  # the episodes are the same
+    other = ready("crosstransformer", f"{STREAM}&pool=others")
+    assert ready("crosstransformer").key_parts["pool"] != other.key_parts["pool"]
+    assert ready("crosstransformer").key_parts["stream"] == other.key_parts["stream"]  # the same episodes
+
+
+def test_a_method_that_prepares_nothing_is_the_same_cell_whatever_the_pool():
+    assert ready("protonet").key == ready("protonet", f"{STREAM}&pool=others").key
 
 
 def test_pool_episodes_are_a_function_of_seed_and_number():

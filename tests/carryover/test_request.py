@@ -11,7 +11,7 @@ from carryover import cli, plugins, prepare, pretrain
 from carryover.request import Request, again
 
 
-def typed(**words: str) -> Request:
+def typed(**words: object) -> Request:
     asked = {"method": "ncm", "stream": "split-digits", "backbone": "tiny_vit", "seed": "0"}
     return Request.typed({**asked, "options": (), "no_reuse": False, **words})
 
@@ -103,3 +103,12 @@ def test_a_command_typed_again_asks_for_the_same(line: str, keys: tuple[str, ...
     words = again(name, rest[0], asked, keys)
     assert words[0] == name
     assert command.make_context(name, words[1:]).params == asked
+
+
+def test_a_request_is_typed_again_with_how_it_is_run_and_a_cell_without() -> None:
+    request = typed(jobs=2, workers=0, timeout=60.0, wandb="mine", quiet=True)
+    how = ["--jobs", "2", "--workers", "0", "--timeout", "60.0", "--wandb", "mine", "--quiet"]
+    assert request.words()[-len(how) :] == how
+    flags = {word for word in how if word.startswith("--")}
+    assert not flags & set(request.words(request.cells()[0]))
+    assert not flags & set(typed(jobs=1, workers=2, timeout=None).words())

@@ -94,6 +94,11 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
         Rule.typed(text)
 
 
+def test_a_bad_number_is_named() -> None:
+    with pytest.raises(RequestError, match=r"^search: candidates=0 is below 1$"):
+        Rule.typed("search?candidates=0")
+
+
 def test_the_first_option_varies_fastest_and_the_rule_cuts_off() -> None:
     config = config_of(lr=(0.1, 0.01), head_lr=(1.0, 2.0))
     points = [(options["lr"], options["head_lr"]) for options, _ in candidates(config, {}, Rule(3, 5))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,10 @@ def test_a_method_that_trains_more_than_its_budget_is_never_chosen(
     failed = run(tmp_path / "all")
     assert failed.status == "failed"
     assert "fur: no candidate can be chosen (lr=0.3: over the budget" in failed.reason
+    assert [(c.trial, c.score, c.passes) for c in failed.selection.candidates] == [
+        ("fur", score, 240) for score in (0.5, 0.75, 0.25)
+    ], "a record holds every candidate, whatever became of the cell"
+    assert (failed.selection.budget, failed.selection.chosen) == (3 * 5 * TRAIN, {})
     more = run(tmp_path / "typed", options={"epochs": "9"})
     assert (more.status, more.rows) == ("failed", ()), "typing more epochs is no way to a greater budget"
 
@@ -367,6 +372,41 @@ def test_both_means_and_every_group() -> None:
     part = transfer_metrics(rows[:2], TASKS, GROUPS)
     assert part == {"accuracy/fur": 0.9, "accuracy/bark": 0.7}, "a mean over some of the tasks is none"
     assert "accuracy_group_mean" not in transfer_metrics(rows, TASKS, ())
+
+
+def test_more_epochs_than_the_rule_has_are_refused_before_anything_is_trained() -> None:
+    digits, rule = "embedded-transfer?only=digits&size=32", "search?candidates=2&epochs=3"
+    said = r"epochs=9 was typed, .*may train for 3; leave epochs out, or take --selection '{}'"
+    with pytest.raises(RequestError, match=said.format(re.escape("search?candidates=2&epochs=9"))):
+        ready("linear_probe", digits, options={"epochs": "9"}, selection=rule)
+    for allowed in ("search?epochs=9", "search?epochs=0", "default"):
+        assert ready("linear_probe", digits, options={"epochs": "9"}, selection=allowed).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "searched"),
+    [
+        ("finetune_head", {}, [{"lr": 0.1}, {"lr": 0.01}, {"lr": 0.001}]),
+        ("linear_probe", {"solver": "exact"}, [{"C": C} for C in (0.1, 1.0, 0.01, 10.0)]),
+    ],
+)
+def test_what_is_searched_is_what_matters_and_fits_the_budget(
+    tmp_path: Path, method: str, options: dict[str, str], searched: list[dict[str, float]]
+) -> None:
+    digits, rule = "embedded-transfer?only=digits&size=32", "search?epochs=2"
+    record = run_cell(ready(method, digits, options=options, selection=rule), Results(tmp_path), Silent())
+    assert (record.status, record.reason) == ("ok", "")
+    assert [candidate.options for candidate in record.selection.candidates] == searched
+    assert all(0 < candidate.passes <= 2 * 800 for candidate in record.selection.candidates)
+
+
+def test_the_budget_of_a_method_that_starts_over_counts_all_data_so_far(tmp_path: Path) -> None:
+    stream, rule = "split-digits?tasks=5&per_class=20", "search?candidates=2&epochs=1"
+    cell = ready("joint", stream, options={"probe": "true"}, selection=rule)
+    record = run_cell(cell, Results(tmp_path), Silent())
+    assert (record.status, record.reason) == ("ok", "")
+    each = cell.stream.info.sizes[0][0]
+    assert {candidate.passes for candidate in record.selection.candidates} == {each * (1 + 2 + 3)}
 
 
 # The real streams
