@@ -128,7 +128,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     differences = {seed: first[seed].metrics[metric] - second[seed].metrics[metric] for seed in seeds}
     mean = float(np.mean(list(differences.values())))
     unit = "episode" if protocol == "few-shot" else "image"
-    scores = _scores([(first[seed], second[seed]) for seed in seeds])
+    scores = _scores([(first[seed], second[seed]) for seed in seeds], metric)
     wins, losses = (0, 0) if scores is None else (int((scores > 0).sum()), int((scores < 0).sum()))
     return Comparison(
         a=variant(a[0].cell),
@@ -143,7 +143,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
         p_value=None if scores is None else sign_test(wins, losses),
         test="McNemar's exact test"
         if len(seeds) == 1 and unit == "image"
-        else f"exact sign test per {unit}, seeds summed",
+        else f"exact sign test per {unit}" + (", seeds summed" if len(seeds) > 1 else ""),
         left_out=tuple(sorted(first.keys() ^ second.keys())),
         unit=unit,
     )
@@ -185,14 +185,14 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))  # symmetric: both tails are equal
 
 
-def _scores(pairs: Sequence[tuple[Record, Record]]) -> NDArray[np.int64] | None:
-    """Per image, over all tasks: the seeds in which only a was right minus those in which only b was.
+def _scores(pairs: Sequence[tuple[Record, Record]], metric: str) -> NDArray[np.int64] | None:
+    """Per image: the seeds in which only a was right minus those in which only b was.
 
-    None if a row that counts holds no hits in either record.
+    Over all tasks, or those that the metric is of. None if a row that counts holds no hits in either record.
     """
     images: dict[tuple[int, int, str], NDArray[np.int64]] = {}
     for seed, (a, b) in enumerate(pairs):
-        rows = _rows_that_count(a), _rows_that_count(b)
+        rows = _rows_that_count(a, metric), _rows_that_count(b, metric)
         for step, task in sorted(rows[0].keys() | rows[1].keys()):
             hits = [of[step, task].hits if (step, task) in of else None for of in rows]
             if hits[0] is None or hits[1] is None:
@@ -209,12 +209,19 @@ def _scores(pairs: Sequence[tuple[Record, Record]]) -> NDArray[np.int64] | None:
     return np.concatenate(list(images.values()))
 
 
-def _rows_that_count(record: Record) -> dict[tuple[int, int], Row]:
-    """Every episode; of continual learning, each task after the last one was learnt."""
+def _rows_that_count(record: Record, metric: str) -> dict[tuple[int, int], Row]:
+    """Every episode; of continual learning, each task after the last one was learnt.
+
+    A metric of one task, source or group (`accuracy/dtd`, `accuracy_group/natural`) counts those alone.
+    """
     rows = [row for row in record.rows if row.split == "test"]
     if protocol_of(record.contract) == "continual":
         last = max((row.step for row in rows), default=0)
         rows = [row for row in rows if row.step == last]
+    kind, _, name = metric.partition("/")
+    names = {"accuracy": record.tasks, "accuracy_group": record.groups}.get(kind, ())
+    if name in names:
+        rows = [row for row in rows if names[row.task] == name]
     return {(row.step, row.task): row for row in rows}
 
 

@@ -97,6 +97,25 @@ def test_wins_and_losses_of_one_image_over_seeds_cancel():
     assert (found.wins, found.losses, found.p_value) == (0, 0, 1.0)
 
 
+def test_a_metric_of_one_source_counts_its_episodes_alone():
+    def episodes(method, right):
+        """Of each source the queries of 4 that are right in each episode."""
+        rows = tuple(
+            Row.scored(episode, source, np.arange(4) < hits)
+            for source, of_source in enumerate(right)
+            for episode, hits in enumerate(of_source)
+        )
+        metrics = {f"accuracy/{name}": float(np.mean(of)) / 4 for name, of in zip("ab", right, strict=True)}
+        contract = CONTRACT | {"protocol": "few-shot 1"}
+        metrics["accuracy_mean"] = float(np.mean(list(metrics.values())))
+        return replace(made(method, rows=rows, metrics=metrics, contract=contract), tasks=("a", "b"))
+
+    first, second = episodes("knn", [[4, 4, 4], [1, 1]]), episodes("ncm", [[1, 1, 1], [2, 2]])
+    found = {name: compare([first], [second], name) for name in ("accuracy/a", "accuracy/b", "accuracy_mean")}
+    assert [(one.wins, one.losses, one.images) for one in found.values()] == [(3, 0, 3), (0, 2, 2), (3, 2, 5)]
+    assert found["accuracy/a"].test == "exact sign test per episode"
+
+
 def test_a_comparison_turned_round_is_its_negative():
     a, b = [made("meat", s, 0.8) for s in range(4)], [made("ncm", s, 0.6) for s in range(4)]
     there, back = compare(a, b), compare(b, a)
