@@ -88,7 +88,12 @@ def _transfer(table: Table) -> list[Column]:
         means.append(_metric("group\nmean %", "accuracy_group_mean", 0))
     return [
         *means,
-        *(_part(name, f"accuracy_group/{name}", f"group {name} %", 1) for name in table.groups),
+        # Of a single group it would be the mean once more.
+        *(
+            _part(name, f"accuracy_group/{name}", f"group {name} %", 1)
+            for name in table.groups
+            if len(table.groups) > 1
+        ),
         *(_part(name, f"accuracy/{name}", f"task {name} %", 5) for name in table.parts),
         Column("trained\nshare %", "trainable share of the backbone's parameters %", share, 1),
     ]

@@ -3,6 +3,7 @@
     vtab-1k?only=cifar+dtd+eurosat
     fgvc
     embedded-transfer?only=digits&size=32
+    transfer:folder:~/birds+cifar100?train=800&val=200
 
 The parts are what the files, or the rule, say; a seed changes nothing. Class ids run on from task to task.
 """
@@ -20,9 +21,9 @@ from benchmarks.errors import DataError, RequestError, unknown
 from benchmarks.naming import canonical
 from benchmarks.sources import data_roots
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
-from benchmarks.transfer import embedded, fgvc, vtab
+from benchmarks.transfer import embedded, fgvc, own, vtab
 from benchmarks.transfer.recipe import RECIPES, Recipe
-from benchmarks.transfer.task import Load, Parts, TransferTask
+from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ class Suite:
 
 
 SELECTION = "search?epochs=100"
+SIZE = 224  # of photographs
 
 SUITES = {
-    "vtab-1k": Suite(vtab.TASKS, 224, "VTAB-1k: 19 tasks of 800 + 200 training images", SELECTION),
+    "vtab-1k": Suite(vtab.TASKS, SIZE, "VTAB-1k: 19 tasks of 800 + 200 training images", SELECTION),
     "fgvc": Suite(
-        fgvc.TASKS, 224, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars", SELECTION
+        fgvc.TASKS, SIZE, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars", SELECTION
     ),
     "embedded-transfer": Suite(
         embedded.TASKS, 64, "ten small tasks of 800 + 200 training images; drawn here, and digits"
@@ -55,7 +57,10 @@ SUITES = {
 class TransferStream(Stream):
     """Tasks with fixed parts, one label space each."""
 
-    catalogue: ClassVar[Mapping[str, str]] = {name: suite.summary for name, suite in SUITES.items()}
+    catalogue: ClassVar[Mapping[str, str]] = {
+        **{name: suite.summary for name, suite in SUITES.items()},
+        "transfer:SOURCE+SOURCE": "any sources as tasks of 800 + 200 images, e.g. transfer:folder:~/birds",
+    }
 
     @dataclass(frozen=True)
     class Parameters:
@@ -63,24 +68,36 @@ class TransferStream(Stream):
         only: some of the tasks, with a plus between them (all by default)
         size: side in pixels that all images are brought to (224; 64 for embedded-transfer)
         recipe: how images reach the network
+        train: images to train on, of sources (800)
+        val: images to choose options on, of sources (200)
         """
 
         only: str = ""
         size: int | None = None
         recipe: str = "vtab"
+        train: int | None = None
+        val: int | None = None
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return name in SUITES or name.startswith(own.ANY)
 
     def __init__(self, name: str, parameters: Parameters, place: Place) -> None:
-        suite = SUITES[name]
-        size = suite.size if parameters.size is None else parameters.size
+        suite = SUITES.get(name)
+        size = (suite.size if suite else SIZE) if parameters.size is None else parameters.size
         if not 1 <= size <= 4096:
             raise RequestError(f"{name}: size={size} lies outside 1 to 4096")
         if parameters.recipe not in RECIPES:
             raise unknown("recipe", parameters.recipe, RECIPES)
+        suite = suite or _own(name, parameters, place, size)
+        _check_counts(name, parameters)
         tasks = _chosen(name, suite, parameters.only)
         shown = replace(
             parameters,
             only="" if tasks == suite.tasks else "+".join(task.name for task in tasks),
             size=None if size == suite.size else size,
+            train=None if parameters.train == TRAIN else parameters.train,
+            val=None if parameters.val == VAL else parameters.val,
         )
         self._parts = [load(place, size) for load in _found(name, tasks, shown)]
         info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
@@ -97,6 +114,19 @@ class TransferStream(Stream):
             Task(number, parts.train, parts.val, classes[number]) for number, parts in enumerate(self._parts)
         ]
         return tasks, Exam({number: parts.test for number, parts in enumerate(self._parts)}, classes)
+
+
+def _own(name: str, parameters: TransferStream.Parameters, place: Place, size: int) -> Suite:
+    """The sources that are named, as tasks."""
+    train = TRAIN if parameters.train is None else parameters.train
+    val = VAL if parameters.val is None else parameters.val
+    return Suite(own.tasks_of(name, place, (train, val), size), SIZE, "")
+
+
+def _check_counts(name: str, parameters: TransferStream.Parameters) -> None:
+    """RequestError where `train` or `val` is given for tasks whose parts are fixed."""
+    if name in SUITES and (parameters.train, parameters.val) != (None, None):
+        raise RequestError(f"the tasks of {name} have fixed parts; leave out train and val")
 
 
 def _chosen(name: str, suite: Suite, only: str) -> tuple[TransferTask, ...]:
@@ -162,5 +192,5 @@ def _described(
         mirror=recipe.mirror,
         notes=tuple(dict.fromkeys(task.note for task in tasks if task.note)),
         task_names=tuple(task.name for task in tasks),
-        groups=tuple(task.group for task in tasks),
+        groups=tuple(task.group for task in tasks) if all(task.group for task in tasks) else (),
     )

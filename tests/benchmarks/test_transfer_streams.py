@@ -32,7 +32,7 @@ from benchmarks.procedural.family import Family
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from benchmarks.streams.transfer import SUITES, TransferStream
-from benchmarks.transfer import embedded, fetch, vtab
+from benchmarks.transfer import embedded, fetch, own, vtab
 from benchmarks.transfer.__main__ import with_table
 
 DTD = ("vtab-1k", "dtd")
@@ -595,7 +595,8 @@ def test_drawn_images_are_those_of_no_split_stream() -> None:
 
 
 def test_a_stream_of_transfer_is_found_by_its_name() -> None:
-    assert set(TransferStream.catalogue) == {"vtab-1k", "fgvc", "embedded-transfer"}
+    assert set(TransferStream.catalogue) == {*SUITES, "transfer:SOURCE+SOURCE"}
+    assert set(SUITES) == {"vtab-1k", "fgvc", "embedded-transfer"}
     assert SUITES["vtab-1k"].tasks == vtab.TASKS
 
 
@@ -608,3 +609,58 @@ def test_published_suites_are_searched_with_their_hundred_epochs(
         "embedded-transfer": "",
     }
     assert vtab_stream[1].info.selection == "search?epochs=100"
+
+
+# Sources of a user's own
+
+
+def test_any_source_is_a_task(place: Place, pictures: Path) -> None:
+    opened = stream(f"transfer:folder:{pictures}+digits?train=40&val=12&size=16", place)
+    info = opened.info
+    assert info.task_names == (pictures.name, "digits")
+    assert info.sizes == ((40, 12, 30), (40, 12, 359))
+    assert (info.protocol, info.groups, info.image_size) == ("transfer", (), (16, 16))
+    assert str(pictures.parent) not in info.rule + "".join(info.class_names)
+    tasks, exam = opened.open(0)
+    for task in tasks:
+        counts = np.bincount(task.train.labels, minlength=len(task.classes))
+        assert counts.max() - counts.min() <= 1, "of the classes in turn"
+        rows = [set(part.inputs.ids.tolist()) for part in (task.train, task.val)]
+        assert len(rows[0] | rows[1]) == 52
+        assert exam.inputs(task.id).image_size == (16, 16)
+    assert exam.score(1, np.zeros(359, np.int64) + tasks[1].classes[0]).mean() < 0.2
+
+
+def test_a_task_of_a_source_is_the_same_beside_others(place: Place) -> None:
+    alone, beside = (stream(f"transfer:{name}?size=8", place) for name in ("digits", "objects-colour+digits"))
+    (one,), _ = alone.open(0)
+    (_, other), _ = beside.open(1)
+    assert one.train.fingerprint == other.train.fingerprint
+    assert alone.info.name == "transfer:digits?size=8"
+
+
+def test_a_class_with_few_images_gives_all_it_has() -> None:
+    labels = np.repeat([0, 1, 2], [50, 3, 50])
+    rows = own.drawn(labels, 30, "any")
+    assert sorted(np.bincount(labels[rows]).tolist()) == [3, 13, 14]
+    assert len(set(rows.tolist())) == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "transfer:digits?train=1400&size=8",
+            "digits has 1438 training images, fewer than train=1400 and val=200",
+        ),
+        ("transfer:digits?train=9&val=9&size=8", "digits has 10 classes, and train=9 is fewer"),
+        ("transfer:digits?val=0&size=8", "train=800 and val=0 must be at least 1"),
+        ("transfer:digits+digits", "two sources are called digits"),
+        ("transfer:", "names no source"),
+        ("embedded-transfer?only=digits&train=100", "embedded-transfer have fixed parts"),
+        ("transfer:digits?only=svhn&size=8", "unknown task of transfer:digits 'svhn'"),
+    ],
+)
+def test_a_source_that_cannot_be_a_task_says_why(place: Place, name: str, said: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(said)):
+        stream(name, place)
