@@ -27,6 +27,8 @@ SEPARATOR = " · "  # between the parts of a title
 # Parts that may vary without changing which images are tested.
 _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"})
 
+PLUS_MINUS = "after ±: of a source its 95 % interval over episodes, of the mean its deviation over seeds"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -137,6 +139,7 @@ def table(
     parts = records[0].tasks
     if protocol_of(shared) == "few-shot":
         lines = _ranked(lines, parts)
+        notes.append(PLUS_MINUS)
     primary = PRIMARY[protocol_of(shared)]
     lines.sort(key=lambda line: (-_mean_of(line, primary), line.label, line.varied))
     for method in reference_methods:
