@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
         if len(scored) == 2:
             raise stop
         scored.extend(group)
-        score(work, batched, group, done)
+        return score(work, batched, group, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(few_shot, "_score_group", interrupted)
@@ -122,6 +122,34 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
     resumed = outcome(ready(method), tmp_path / "cut")
     assert resumed.outcome() == whole.outcome()
     assert (begun, len(scored)) == (2, 6), "an episode was scored twice, or none was left"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_an_episode_that_was_learnt_alone_is_not_learnt_again(stop, tmp_path, monkeypatch):
+    """Stopped in the fourth of six, all in one group."""
+    whole = outcome(ready("lora"), tmp_path / "whole")
+    from carryover.protocols import few_shot
+
+    monkeypatch.setattr("carryover.journal.Journal.due", lambda self: True)
+    learnt, learn = [], few_shot._learnt
+
+    def interrupted(work, task, *rest):
+        if len(learnt) == 3:
+            raise stop
+        learnt.append(task.id)
+        return learn(work, task, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(few_shot, "_learnt", interrupted)
+        with pytest.raises(stop) if stop is KeyboardInterrupt else nullcontext():
+            run_cell(ready("lora"), Results(tmp_path / "cut"), Silent(), workers=0)
+    monkeypatch.setattr(
+        few_shot, "_learnt", lambda work, task, *rest: (learnt.append(task.id), learn(work, task, *rest))[1]
+    )
+    resumed = outcome(ready("lora"), tmp_path / "cut")
+    assert learnt == [0, 1, 2, 3, 4, 5]
+    assert resumed.outcome() == whole.outcome()
+    assert resumed.cost.passes == whole.cost.passes
 
 
 def test_the_features_of_an_image_are_computed_once_whatever_episodes_it_is_in(tmp_path, monkeypatch):
