@@ -23,8 +23,9 @@ class ClassSet:
 
     names: of the C classes; counts: (C,) images of each class; structure: how classes are
     chosen; groups: positions of classes, for "alphabets" of the characters of each alphabet, for
-    "graph" of the leaves of each node an episode may be drawn from, for "flat" none. DataError names
-    source, split and class, if there are fewer than 5 classes (in any group) or than 2 images of a class.
+    "graph" of the leaves of each node an episode may be drawn from, for "flat" none; shown: the source in
+    errors, where people know it by another name than seeds do. DataError names source, split and class,
+    if there are fewer than 5 classes (in any group) or than 2 images of a class.
     """
 
     source: str
@@ -33,9 +34,15 @@ class ClassSet:
     counts: Indices
     structure: Structure = "flat"
     groups: tuple[Indices, ...] = ()
+    shown: str = ""
+
+    @property
+    def where(self) -> str:
+        """Source and split, for errors."""
+        return f"{self.shown or self.source}, split {self.split}"
 
     def __post_init__(self) -> None:
-        where = f"{self.source}, split {self.split}"
+        where = self.where
         self._check_classes(where)
         if (self.structure == "flat") != (not self.groups):
             raise DataError(

@@ -12,6 +12,7 @@ from benchmarks.episodes.source import Bank, EpisodeSource, SplitName
 from benchmarks.episodes.specification import read_specification
 from benchmarks.images import Indices
 from benchmarks.records import META_DATASET, ClassFile, open_images, source_folder, squash_rule
+from benchmarks.records.known import FOLDER
 from benchmarks.stream import Place
 
 # A mirrored character, digit or sign is another one or none.
@@ -31,6 +32,7 @@ class RecordedEpisodes(EpisodeSource):
         self._place = place
         self._per_class = per_class
         self.name = name
+        self.typed = f"{FOLDER}/{name}"
         self.mirror = name not in UNMIRRORED
         self.image_size = (size, size)
         self.rule = f"{name}: Meta-Dataset's official classes, {squash_rule(size)}"

@@ -65,7 +65,7 @@ class Sampler:
     flat_share: float = 0.0
 
     def __post_init__(self) -> None:
-        classes, where = self.classes, f"{self.classes.source}, split {self.classes.split}"
+        classes, where = self.classes, self.classes.where
         if not 0 <= self.flat_share <= 1:
             raise RequestError(f"flat_share of episodes is {self.flat_share!r}; take a number from 0 to 1.")
         if self.flat_share and classes.groups and classes.split != "train":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchmarks.sources.source import SourceData
 
 SplitName = Literal["train", "valid", "test"]
 HELD_OUT = 0.2  # of the classes, for each of test and valid
+FOLDER = "folder:"
 ALPHABETS = frozenset({"omniglot", "glyphs"})  # whose class names are alphabet/character
 
 
@@ -58,11 +60,13 @@ class Bank:
 class EpisodeSource(ABC):
     """Classes in splits, and their images.
 
-    name: as typed; mirror: whether a flipped image keeps its class; rule: how classes were split and
-    images sized, in words; notes: what a reader of a table must know.
+    name: what episodes are seeded and numbers called by, of a folder its content; typed: as a user knows
+    it; mirror: whether a flipped image keeps its class; rule: how classes were split and images sized,
+    in words; notes: what a reader of a table must know.
     """
 
     name: str
+    typed: str
     mirror: bool
     rule: str
     image_size: tuple[int, int]
@@ -96,7 +100,12 @@ class LabelledEpisodes(EpisodeSource):
     def __init__(
         self, name: str, data: SourceData, mirror: bool, *, whole: bool, per_class: int | None
     ) -> None:
+        self.typed = name
         self.name = name
+        if name.startswith(FOLDER):  # a folder may be moved or copied: its episodes stay those of its images
+            path = Path(name.removeprefix(FOLDER)).expanduser().absolute()
+            self.name = f"folder {data.fingerprint[:8]}"
+            self.notes = (f"{self.name}: the images of {path.name}",)
         self.mirror = mirror
         self._data = data
         images, part = _one_table(data)
@@ -108,7 +117,7 @@ class LabelledEpisodes(EpisodeSource):
         rows = np.split(by_label, np.cumsum(counts)[:-1])
         self._rows = [of[:per_class] for of in rows]
         cut = "all classes" if whole else "classes split 60/20/20 by their names"
-        self.rule = f"{name}: {cut}{' by alphabets' * (name in ALPHABETS and not whole)}, {part}"
+        self.rule = f"{self.name}: {cut}{' by alphabets' * (name in ALPHABETS and not whole)}, {part}"
         self.rule += f", the first {per_class} of a class" if per_class else ""
 
     @property
@@ -123,13 +132,13 @@ class LabelledEpisodes(EpisodeSource):
         members = self._splits[split]
         if len(members) < FEWEST_CLASSES:
             raise DataError(
-                f"{self.name}: the {split} split has {len(members)} of {len(names)} classes, and an episode "
+                f"{self.typed}: the {split} split has {len(members)} of {len(names)} classes, and an episode "
                 f"needs {FEWEST_CLASSES}; take classes=all to test on all of them, or a source that has more"
             )
         counts = np.array([len(self._rows[c]) for c in members])
         called = tuple(names[c] for c in members)
         if self.name not in ALPHABETS:
-            return ClassSet(self.name, split, called, counts, "flat", ())
+            return ClassSet(self.name, split, called, counts, shown=self.typed)
         alphabets = np.array([name.partition("/")[0] for name in called])
         groups = tuple(np.flatnonzero(alphabets == alphabet) for alphabet in dict.fromkeys(alphabets))
         return ClassSet(self.name, split, called, counts, "alphabets", groups)

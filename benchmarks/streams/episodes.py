@@ -99,17 +99,22 @@ class EpisodeStream(Stream):
         self._sources = [self._open(source, whole=whole) for source in names]
         called = [source.name for source in self._sources]
         if twice := sorted({name for name in called if called.count(name) > 1}):
+            same = ", ".join(source.typed for source in self._sources if source.name in twice)
             raise RequestError(
-                f"{self._name}: two sources are called {', '.join(twice)}, and numbers are named by source; "
-                "take one of them at a time"
+                f"{self._name}: two sources are called {', '.join(twice)} ({same}), and numbers are named by "
+                "source; take one of them at a time"
             )
         self._classes = [source.classes("test") for source in self._sources]
         prepared_on = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
-        if whole and (both := sorted(set(prepared_on) & set(names))):
+        pooled = [self._open_pooled(source) for source in prepared_on]
+        tested = {source.fingerprint for source in self._sources} if whole else set()
+        # By content too, as a folder has many paths.
+        both = [source.typed for source in pooled if source.typed in names or source.fingerprint in tested]
+        if whole and both:
             raise RequestError(
                 f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
             )
-        self._pool = self._pooled([self._open_pooled(source) for source in prepared_on])
+        self._pool = self._pooled(pooled)
         self._info = self._describe()
 
     @property

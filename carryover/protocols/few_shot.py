@@ -1,8 +1,9 @@
 """Few-shot learning: every episode starts fresh, learns its support images and is scored on its queries.
 
 Nothing is carried from one episode to the next but what `prepare` made. A method that can
-(`score_episodes`) gets them in batches. A row is one episode: `task` is its source, `step` its number
-within the source. A run resumes after the last journaled episode.
+(`score_episodes`) gets them in batches, each journaled whole; otherwise every episode is journaled. A row
+is one episode: `task` is its source, `step` its number within the source. A run resumes after the last
+journaled episode.
 
 Metrics: `accuracy/SOURCE`, the mean of the episodes' accuracies; `interval/SOURCE`, half the width of
 its 95 % interval, 1.96 std / sqrt(episodes), as Meta-Dataset has it; `accuracy_mean` over sources.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,11 +43,10 @@ def lead(work: Work) -> Result:
     with work.progress.bar("episodes", len(work.tasks), "episode") as bar:
         bar.advance(len(begun))
         for start in range(0, len(waiting), BATCH):
-            group = waiting[start : start + BATCH]
-            _score_group(work, batched, group, done)
-            bar.advance(len(group))
-            if work.journal.due():
-                work.journal.commit(done)
+            for finished in _score_group(work, batched, waiting[start : start + BATCH], done):
+                bar.advance(finished)
+                if work.journal.due():
+                    work.journal.commit(done)
     work.journal.commit(done)
     return Result(
         rows=done.rows,
@@ -90,21 +90,30 @@ def share(work: Work) -> None:
     work.backbone.share(Inputs.join(parts))
 
 
-def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done) -> None:
-    """Rows and predictions of some episodes."""
+def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done) -> Iterator[int]:
+    """Rows and predictions of some episodes; yields how many are finished, one where each is learnt alone."""
     started = time.monotonic()
     queries = [work.exam.inputs(task.id) for task in group]
     scored = batched.score_episodes([(_alone(task), part) for task, part in zip(group, queries, strict=True)])
     done.eval_s += time.monotonic() - started
-    if scored is not None:
-        done.passes += sum(len(task.train) for task in group)
-    for number, (task, part) in enumerate(zip(group, queries, strict=True)):
-        logits = _learnt(work, task, part, done) if scored is None else scored[number]
-        source, episode = _place(work.info, task)
-        where = f"episode {episode} of {work.info.task_names[source]}"
-        chosen = pick(logits, task.classes, len(part), where)
-        done.predicted[f"{episode}/{source}"] = chosen.astype("<i8").tobytes()
-        done.rows.append(Row.scored(episode, source, work.exam.score(task.id, chosen)))
+    if scored is None:
+        for task, part in zip(group, queries, strict=True):
+            _enter(work, task, _learnt(work, task, part, done), len(part), done)
+            yield 1
+        return
+    done.passes += sum(len(task.train) for task in group)
+    for task, part, logits in zip(group, queries, scored, strict=True):
+        _enter(work, task, logits, len(part), done)
+    yield len(group)
+
+
+def _enter(work: Work, task: Task, logits: Tensor, queries: int, done: Done) -> None:
+    """Row and predictions of an episode."""
+    source, episode = _place(work.info, task)
+    where = f"episode {episode} of {work.info.task_names[source]}"
+    chosen = pick(logits, task.classes, queries, where)
+    done.predicted[f"{episode}/{source}"] = chosen.astype("<i8").tobytes()
+    done.rows.append(Row.scored(episode, source, work.exam.score(task.id, chosen)))
 
 
 def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:

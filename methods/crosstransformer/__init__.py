@@ -110,7 +110,8 @@ class CrossTransformer(Method):
         for name in ("lr", "decay"):
             if not getattr(config, name) > 0:
                 return f"{name}={getattr(config, name)} must be above 0"
-        most = max(map(len, info.classes), default=0)
+        # A few-shot stream names the classes of a source; those of an episode are counted as it is learnt.
+        most = 0 if info.protocol == "few_shot" else max(map(len, info.classes), default=0)
         if 0 < config.max_support < most:
             return (
                 f"max_support={config.max_support} is fewer than the {most} classes of a task; take 0 for all"
@@ -175,10 +176,15 @@ class CrossTransformer(Method):
         self.learnt.append(task.id)
 
     def _support(self, task: Task) -> Indices:
-        """Positions of the images of a task that are kept, in order."""
+        """Positions of the images of a task that are kept, in order; RequestError for a class without any."""
         labels, most = task.train.labels, self.config.max_support
         if most == 0 or len(labels) <= most:
             return np.arange(len(labels))
+        if most < len(task.classes):
+            raise RequestError(
+                f"max_support={most} is fewer than the {len(task.classes)} classes of an episode; "
+                "take max_support=0 for all of its images"
+            )
         rng = np.random.default_rng(self.context.seeds.shared("support", task.id))
         shuffled = rng.permutation(len(labels))
         shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]

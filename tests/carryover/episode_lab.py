@@ -44,14 +44,16 @@ def blots(kind: int = 0) -> SourceData:
 
 @contextmanager
 def sources() -> Iterator[None]:
-    """`blots` and `others` are sources to episodes."""
-    found = {"blots": 0, "others": 1}
+    """`blots` and `others` are sources to episodes, beside all that there are."""
+    found, known = {"blots": 0, "others": 1}, episodes.open_source
+
+    def opened(name: str) -> object:
+        if name in found:
+            return types.SimpleNamespace(load=lambda *_, **__: blots(found[name]))
+        return known(name)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            episodes,
-            "open_source",
-            lambda name: types.SimpleNamespace(load=lambda *_, **__: blots(found[name])),
-        )
+        patch.setattr(episodes, "open_source", opened)
         yield
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from episode_lab import STREAM, ready, sources
+from PIL import Image
 
 from backbones import features
+from backbones.numerics import Numerics
 from benchmarks.errors import DataError, RequestError
 from benchmarks.progress import Silent
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from benchmarks.streams.episodes import EpisodeStream
-from carryover.cell import ReadyCell
+from carryover.cell import Conditions, ReadyCell, Workshop
 from carryover.metrics import few_shot_metrics
 from carryover.plugins import methods
-from carryover.record import Record, Row, unpack_hits
+from carryover.record import Cell, Record, Row, unpack_hits
 from carryover.results import Results
 from carryover.run import run_cell
 from methods.protonet import ProtoNet
@@ -108,7 +111,7 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
         if len(scored) == 2:
             raise stop
         scored.extend(group)
-        score(work, batched, group, done)
+        return score(work, batched, group, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(few_shot, "_score_group", interrupted)
@@ -119,6 +122,34 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
     resumed = outcome(ready(method), tmp_path / "cut")
     assert resumed.outcome() == whole.outcome()
     assert (begun, len(scored)) == (2, 6), "an episode was scored twice, or none was left"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_an_episode_that_was_learnt_alone_is_not_learnt_again(stop, tmp_path, monkeypatch):
+    """Stopped in the fourth of six, all in one group."""
+    whole = outcome(ready("lora"), tmp_path / "whole")
+    from carryover.protocols import few_shot
+
+    monkeypatch.setattr("carryover.journal.Journal.due", lambda self: True)
+    learnt, learn = [], few_shot._learnt
+
+    def interrupted(work, task, *rest):
+        if len(learnt) == 3:
+            raise stop
+        learnt.append(task.id)
+        return learn(work, task, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(few_shot, "_learnt", interrupted)
+        with pytest.raises(stop) if stop is KeyboardInterrupt else nullcontext():
+            run_cell(ready("lora"), Results(tmp_path / "cut"), Silent(), workers=0)
+    monkeypatch.setattr(
+        few_shot, "_learnt", lambda work, task, *rest: (learnt.append(task.id), learn(work, task, *rest))[1]
+    )
+    resumed = outcome(ready("lora"), tmp_path / "cut")
+    assert learnt == [0, 1, 2, 3, 4, 5]
+    assert resumed.outcome() == whole.outcome()
+    assert resumed.cost.passes == whole.cost.passes
 
 
 def test_the_features_of_an_image_are_computed_once_whatever_episodes_it_is_in(tmp_path, monkeypatch):
@@ -194,6 +225,62 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
 def test_what_cannot_be_is_refused_with_the_way_out(name, said):
     with pytest.raises(RequestError, match=said):
         stream(name)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Three folders of 25 classes: `birds`, its copy `copied`, and `fish` with other pixels."""
+    rng = np.random.default_rng(0)
+    for name in ("birds", "fish"):
+        for number in range(25):
+            (tmp_path / name / f"kind{number:02}").mkdir(parents=True)
+            for image in range(5):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / f"kind{number:02}" / f"{image}.png")
+    shutil.copytree(tmp_path / "birds", tmp_path / "deep" / "copied")
+    return tmp_path / "birds", tmp_path / "deep" / "copied", tmp_path / "fish"
+
+
+def over_folders(*paths: object, **parameters: object) -> str:
+    typed = {"episodes": 3, "size": 8} | parameters
+    names = "+".join(f"folder:{path}" for path in paths)
+    return f"episodes:{names}?{'&'.join(f'{key}={value}' for key, value in typed.items())}"
+
+
+def test_the_episodes_of_a_folder_are_those_of_its_images_wherever_it_lies(folders, monkeypatch):
+    birds, copied, fish = folders
+    monkeypatch.chdir(birds.parent)
+    # Typed in three ways, and as one of two.
+    for ways in ([(birds,), ("./birds",), (copied,)], [(birds, fish), (copied, "fish")]):
+        names = [over_folders(*paths) for paths in ways]
+        made = [Workshop(Place(Store.default()), Conditions(Numerics())) for _ in names]
+        cells = [
+            workshop.ready(Cell(method="ncm", stream=name, backbone="tiny_vit", seed=0, options={}))
+            for workshop, name in zip(made, names, strict=True)
+        ]
+        first = cells[0]
+        tasks, exam = first.stream.open(0)
+        assert len(tasks) == 3 * len(ways[0])
+        for cell in cells[1:]:
+            assert (cell.key, cell.contract.hash) == (first.key, first.contract.hash)
+            assert cell.stream.info.task_names == first.stream.info.task_names
+            again, asked = cell.stream.open(0)
+            assert [t.train.fingerprint for t in again] == [t.train.fingerprint for t in tasks]
+            assert [asked.fingerprint(n) for n in asked.tasks] == [exam.fingerprint(n) for n in exam.tasks]
+            ours, theirs = (pool.pool.episode(0, 1).support for pool in (first.stream, cell.stream))
+            assert ours.fingerprint == theirs.fingerprint
+        assert "birds" not in f"{first.stream.info.rule}{first.stream.info.class_names}"
+    assert [f"{c.stream.info.notes[0]}".rpartition(" ")[2] for c in cells] == ["birds", "copied"]
+    assert stream(over_folders(fish)).info.identity != stream(over_folders(birds)).info.identity
+
+
+def test_a_folder_and_its_copy_are_one_source(folders):
+    birds, copied, fish = folders
+    with pytest.raises(RequestError, match=r"two sources are called folder .*birds.*copied"):
+        stream(over_folders(birds, copied))
+    with pytest.raises(RequestError, match=r"copied cannot be both pool and test"):
+        stream(over_folders(birds, classes="all", pool=f"folder:{copied}"))
+    assert stream(over_folders(birds, classes="all", pool=f"folder:{fish}")).pool is not None
 
 
 def test_a_source_with_too_few_classes_to_split_says_how_to_use_all_of_them():

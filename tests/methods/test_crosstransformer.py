@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import few_shot_lab as lab
@@ -455,7 +456,6 @@ class TestBadInput:
             {"views": 0},
             {"bank_images": 1},
             {"lr": 0.0},
-            {"max_support": 2},
         ],
         ids=str,
     )
@@ -464,3 +464,24 @@ class TestBadInput:
         reason = CrossTransformer.supports(config, lab.context().info, lab.network().info)
         assert reason is not None
         assert f"{next(iter(options))}=" in reason
+
+    def test_a_support_that_leaves_a_class_without_an_image(self):
+        config, network = CrossTransformer.Config(head="random", max_support=2), lab.network()
+        info = lab.context().info
+        for protocol in ("continual", "transfer"):
+            reason = CrossTransformer.supports(config, replace(info, protocol=protocol), network.info)
+            assert reason == "max_support=2 is fewer than the 3 classes of a task; take 0 for all"
+        method = CrossTransformer(config, network, lab.context())
+        drawn = SmallPool().episode(0, 0)
+        learnt = lab.task_of(drawn)
+        for learn in (method.learn, lambda task: method.score_episodes([(task, drawn.query.inputs)])):
+            with pytest.raises(RequestError, match=r"fewer than the 3 classes of an episode; take max_sup"):
+                learn(learnt)
+
+
+def test_a_source_of_more_classes_than_images_are_kept_is_no_hindrance():
+    """Meta-Dataset's Omniglot has 659 test characters, of which an episode shows at most 50."""
+    config, network = CrossTransformer.Config(), lab.network()
+    source = lab.context(659).info
+    assert CrossTransformer.supports(config, source, network.info) is None
+    assert CrossTransformer.supports(config, replace(source, protocol="continual"), network.info) is not None
