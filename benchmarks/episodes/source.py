@@ -107,6 +107,7 @@ class LabelledEpisodes(EpisodeSource):
             self.name = f"folder {data.fingerprint[:8]}"
             self.notes = (f"{self.name}: the images of {path.name}",)
         self.mirror = mirror
+        self._whole = whole
         self._data = data
         images, part = _one_table(data)
         self._inputs = images.inputs
@@ -131,6 +132,11 @@ class LabelledEpisodes(EpisodeSource):
         names = self._data.class_names
         members = self._splits[split]
         if len(members) < FEWEST_CLASSES:
+            if self._whole:
+                raise DataError(
+                    f"{self.typed} has {len(names)} classes, and an episode needs {FEWEST_CLASSES}; take a "
+                    "source that has more"
+                )
             raise DataError(
                 f"{self.typed}: the {split} split has {len(members)} of {len(names)} classes, and an episode "
                 f"needs {FEWEST_CLASSES}; take classes=all to test on all of them, or a source that has more"

@@ -82,9 +82,7 @@ class EpisodeStream(Stream):
         self._name = canonical(name, parameters)
         self._parameters = parameters
         self._place = place
-        self._rule = Rule(
-            most_way=parameters.way, most_support=parameters.support, most_queries=parameters.queries
-        )
+        self._rule = _rule(self._name, parameters)
         if not 1 <= parameters.episodes <= 10**6:
             raise RequestError(f"{self._name}: episodes={parameters.episodes} lies outside 1 to 1000000")
         if not 1 <= parameters.size <= 4096:
@@ -199,6 +197,23 @@ class EpisodeStream(Stream):
             task_names=tuple(source.name for source in self._sources),
             episodes=self._parameters.episodes,
         )
+
+
+def _rule(name: str, parameters: EpisodeStream.Parameters) -> Rule:
+    """RequestError in the words that are typed."""
+    way, support, least = parameters.way, parameters.support, Rule.least_way
+    if way < least:
+        raise RequestError(f"{name}: way={way} is fewer than {least}, the fewest classes of an episode")
+    if support < way:
+        smaller = f", or way={support}" if support >= least else ""
+        raise RequestError(
+            f"{name}: support={support} is fewer than way={way}, and every class needs a support image; take "
+            f"support={way} or more{smaller}"
+        )
+    try:
+        return Rule(most_way=way, most_support=support, most_queries=parameters.queries)
+    except RequestError as error:
+        raise RequestError(f"{name}: {error}") from None
 
 
 def _listed(stream: str, names: str) -> tuple[str, ...]:

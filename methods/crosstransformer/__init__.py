@@ -185,7 +185,9 @@ class CrossTransformer(Method):
                 f"max_support={most} is fewer than the {len(task.classes)} classes of an episode; "
                 "take max_support=0 for all of its images"
             )
-        rng = np.random.default_rng(self.context.seeds.shared("support", task.id))
+        # By what is drawn from: in batches every episode is task 0.
+        drawn = task.train.inputs.fingerprint
+        rng = np.random.default_rng(self.context.seeds.shared("support", drawn))
         shuffled = rng.permutation(len(labels))
         shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
         counts = np.bincount(labels, minlength=len(task.classes))

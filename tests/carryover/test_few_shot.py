@@ -331,3 +331,17 @@ def test_the_passes_over_episodes_are_not_kept_in_the_store(tmp_path):
     outcome(ready("toast", store=store, feedback="none"), tmp_path)
     once = {entry.key for entry in store.entries() if entry.kind == "features"}
     assert len(once) <= 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("support=30", r"support=30 is fewer than way=50, .*; take support=50 or more, or way=30"),
+        ("support=3&way=8", r"support=3 is fewer than way=8, .*; take support=8 or more$"),
+        ("way=4", r"way=4 is fewer than 5, the fewest classes of an episode"),
+        ("queries=0", r"^episodes:blots\?queries=0: most_queries of an episode is 0"),
+    ],
+)
+def test_an_episode_that_cannot_be_is_told_in_the_words_that_are_typed(parameters: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        stream(f"episodes:blots?{parameters}")
