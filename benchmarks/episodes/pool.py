@@ -48,7 +48,7 @@ class EpisodePool(Pool):
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self._split} {self._rule.describe()} flat {FLAT_SHARE}".encode())
         for source, classes in zip(self._sources, self._classes, strict=True):
-            # The rule says how images were cut and sized; a record's fingerprint knows no pixels.
+            # The rule says how images were cut and sized; the fingerprint of records is of encoded images.
             digest.update(f"{source.fingerprint} {source.rule}".encode())
             digest.update(f"{classes.names} {classes.counts.tolist()}".encode())
         return digest.hexdigest()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -11,7 +13,16 @@ from benchmarks.episodes.classes import ClassSet
 from benchmarks.episodes.source import Bank, EpisodeSource, SplitName
 from benchmarks.episodes.specification import read_specification
 from benchmarks.images import Indices
-from benchmarks.records import META_DATASET, ClassFile, open_images, source_folder, squash_rule
+from benchmarks.records import (
+    META_DATASET,
+    ClassFile,
+    RecordFile,
+    check_there,
+    open_images,
+    open_records,
+    source_folder,
+    squash_rule,
+)
 from benchmarks.records.known import FOLDER
 from benchmarks.stream import Place
 
@@ -24,9 +35,17 @@ class RecordedEpisodes(EpisodeSource):
 
     Only the images that occur in episodes are read and decoded, once; of a pool all are, so that there
     per_class, the images of each class that may be drawn, should not be None: there are 50 million.
+    splits: those in use; DataError where the file of one of their classes is missing or empty.
     """
 
-    def __init__(self, name: str, size: int, place: Place, per_class: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        place: Place,
+        per_class: int | None = None,
+        splits: Sequence[SplitName] = ("test",),
+    ) -> None:
         self._folder = source_folder(name)
         self._specification = read_specification(self._folder / "dataset_spec.json")
         self._place = place
@@ -37,6 +56,9 @@ class RecordedEpisodes(EpisodeSource):
         self.image_size = (size, size)
         self.rule = f"{name}: Meta-Dataset's official classes, {squash_rule(size)}"
         self.rule += f", the first {per_class} of a class" if per_class else ""
+        self._splits = [split for split in splits if self.has(split)]
+        for split in self._splits:
+            check_there(f"{name} {split}", self._files(split))
         known = META_DATASET[name]
         if known.seen_by_imagenet:
             self.notes = (
@@ -45,8 +67,21 @@ class RecordedEpisodes(EpisodeSource):
 
     @property
     def fingerprint(self) -> str:
-        """Of the specification: pixels are known once they are decoded, and enter the exam's fingerprints."""
-        return hashlib.sha256((self._folder / "dataset_spec.json").read_bytes()).hexdigest()
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        """Hash of the specification and of the encoded images that may be drawn.
+
+        Of these, where their records lie and the checksums stored with them: no payload is read.
+        """
+        digest = hashlib.sha256((self._folder / "dataset_spec.json").read_bytes())
+        for split in self._splits:
+            for file in self._records(split):
+                digest.update(f"\0{split} {len(file)}\0".encode())
+                digest.update(file.starts.astype("<i8").tobytes())
+                digest.update(file.checksums.astype("<u4").tobytes())
+        return digest.hexdigest()
 
     def has(self, split: SplitName) -> bool:
         return split in self._specification.splits
@@ -67,9 +102,15 @@ class RecordedEpisodes(EpisodeSource):
             self._place.progress,
             self.image_size[0],
             self._place.workers or None,
+            partial(self._records, split),
         )
         # Their order is by class and number, as that of keys.
         return Bank(found.images.inputs, keys)
+
+    def _records(self, split: SplitName) -> tuple[RecordFile, ...]:
+        """Of all classes of a split, of each the first `per_class`; found once per store."""
+        place, title = self._place, f"{self.name} {split}"
+        return open_records(title, self._files(split), place.store, place.progress, self._per_class)
 
     def _files(self, split: SplitName) -> list[ClassFile]:
         specification = self._specification

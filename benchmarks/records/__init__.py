@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from benchmarks.records.index import RecordFile, open_files
 from benchmarks.records.known import META_DATASET, MetaSource, source_folder
-from benchmarks.records.rows import ClassFile, RecordImages, open_images, squash_rule
+from benchmarks.records.rows import (
+    ClassFile,
+    RecordImages,
+    check_there,
+    open_images,
+    open_records,
+    squash_rule,
+)
 
 __all__ = [
     "META_DATASET",
@@ -19,8 +26,10 @@ __all__ = [
     "MetaSource",
     "RecordFile",
     "RecordImages",
+    "check_there",
     "open_files",
     "open_images",
+    "open_records",
     "source_folder",
     "squash_rule",
 ]

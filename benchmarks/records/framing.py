@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
 from benchmarks.records.crc import masked_crc32c
+
+Checksums = NDArray[np.uint32]
 
 FRAME = 16  # bytes of a frame beside its payload
 _HEADER = struct.Struct("<QI")
@@ -38,16 +41,31 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def walk(path: Path) -> Indices:
-    """Where the records start, and behind them the size of the file: (n + 1,) bytes, read frame by frame.
+def walk(path: Path, most: int | None = None) -> Indices:
+    """Where the records start, and behind them where the last ends: (n + 1,) bytes, read frame by frame.
 
-    Reads no payload. DataError, with file and offset, for a wrong CRC of a length and a record cut off.
+    most: of how many records, of all by default. Reads no payload. DataError, with file and offset, for a
+    wrong CRC of a length and a record cut off.
     """
     starts = [0]
     with opened(path) as (descriptor, size):
-        while starts[-1] < size:
+        while starts[-1] < size and (most is None or len(starts) <= most):
             starts.append(starts[-1] + FRAME + payload_length(descriptor, path, starts[-1], size))
     return np.array(starts, dtype=np.int64)
+
+
+def stored_checksums(path: Path, starts: Indices) -> Checksums:
+    """(n,) the masked CRC32C behind each payload, as it stands in the file; `starts` as of `walk`.
+
+    What it says of a payload is known once that is read. DataError where the file ends too early.
+    """
+    with opened(path) as (descriptor, _):
+        stored = b"".join(
+            os.pread(descriptor, _FOOTER.size, end - _FOOTER.size) for end in starts[1:].tolist()
+        )
+    if len(stored) < _FOOTER.size * (len(starts) - 1):
+        raise DataError(f"{path} was cut off while it was read; {DAMAGED}")
+    return np.frombuffer(stored, dtype="<u4")
 
 
 def payload_length(descriptor: int, path: Path, start: int, size: int) -> int:

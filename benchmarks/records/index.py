@@ -1,8 +1,9 @@
 """Where the records of TFRecord files stand, found once and kept; reading a record by its number.
 
-The starts of all records of a set of files are one entry of kind "records" in the store, whose key is
-what the files look like from outside. An index file beside a record file (`12.index` for
-`12.tfrecords`, lines "offset length" of whole frames, as tfrecord2idx writes them) spares the walk.
+The starts of all records of a set of files, and the checksums stored with them, are one entry of kind
+"records" in the store, whose key is what the files look like from outside. An index file beside a record
+file (`12.index` for `12.tfrecords`, lines "offset length" of whole frames, as tfrecord2idx writes them)
+spares the walk.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,20 @@ import numpy as np
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
 from benchmarks.progress import Progress, Silent
-from benchmarks.records.framing import DAMAGED, FRAME, opened, payload_length, read_payload, walk
+from benchmarks.records.framing import (
+    DAMAGED,
+    FRAME,
+    Checksums,
+    opened,
+    payload_length,
+    read_payload,
+    stored_checksums,
+    walk,
+)
 from benchmarks.sources.table import stamp
 from benchmarks.store import Store
 
-FORMAT = "starts-1"
+FORMAT = "starts-2"
 _CHECKED = 16  # frames of a file that are compared with an index file beside it; every other when it is read
 
 
@@ -30,13 +40,14 @@ _CHECKED = 16  # frames of a file that are compared with an index file beside it
 class RecordFile:
     """One file of n records; open only while it is read, so that any number of these can be held.
 
-    starts: (n + 1,) offsets of the frames in bytes, and the size of the file; index: the file beside it
-    that said so, if one did.
+    starts: (n + 1,) offsets of the frames in bytes, and where the last ends; index: the file beside it
+    that said so, if one did; checksums: (n,) of the payloads, as stored.
     """
 
     path: Path
     starts: Indices
     index: Path | None = None
+    checksums: Checksums = field(default_factory=lambda: np.empty(0, np.uint32))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -70,41 +81,53 @@ class RecordFile:
 
 
 def open_files(
-    paths: Sequence[Path], store: Store, progress: Progress | None = None, title: str = "records"
+    paths: Sequence[Path],
+    store: Store,
+    progress: Progress | None = None,
+    title: str = "records",
+    most: int | None = None,
 ) -> tuple[RecordFile, ...]:
     """The record files at `paths`; their frames are walked, or their index files read, once per store.
 
-    title: for the bar. DataError for a missing file, a damaged frame, an index file that does not fit.
+    title: for the bar; most: the first so many records of each file, all by default. DataError for a
+    missing file, a damaged frame, an index file that does not fit.
     """
     beside: list[Path | None] = [
         index if (index := path.with_suffix(".index")).is_file() else None for path in paths
     ]
     looks = stamp(file for pair in zip(paths, beside, strict=True) for file in pair if file)
-    key = hashlib.sha256(f"{FORMAT}\0{looks}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{FORMAT}\0{most}\0{looks}".encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:
-        found = []
+        found, stored = [], []
         with (progress or Silent()).bar(f"index {title}", len(paths), "files") as bar:
             for path, index in zip(paths, beside, strict=True):
-                found.append(walk(path) if index is None else read_index(path, index))
+                starts = walk(path, most) if index is None else read_index(path, index)
+                found.append(starts[: None if most is None else most + 1])
+                stored.append(stored_checksums(path, found[-1]))
                 bar.advance()
         np.save(folder / "starts.npy", np.concatenate([*found, np.empty(0, dtype=np.int64)]))
+        np.save(folder / "checksums.npy", np.concatenate([*stored, np.empty(0, dtype=np.uint32)]))
         np.save(folder / "counts.npy", np.array([len(starts) for starts in found], dtype=np.int64))
 
-    def load(folder: Path) -> list[Indices]:
-        starts = np.load(folder / "starts.npy", allow_pickle=False)
-        counts = np.load(folder / "counts.npy", allow_pickle=False)
-        if len(counts) != len(paths) or counts.sum() != len(starts):
+    def load(folder: Path) -> tuple[RecordFile, ...]:
+        names = ("starts", "counts", "checksums")
+        starts, counts, stored = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in names)
+        if (
+            len(counts) != len(paths)
+            or counts.sum() != len(starts)
+            or len(stored) + len(paths) != len(starts)
+        ):
             raise ValueError(f"{folder} is damaged")
-        return np.split(starts, np.cumsum(counts)[:-1])
+        split = np.split(starts, np.cumsum(counts)[:-1])
+        return tuple(map(RecordFile, paths, split, beside, np.split(stored, np.cumsum(counts - 1)[:-1])))
 
     folder = store.get("records", key, make)
     try:
-        split = load(folder)
+        return load(folder)
     except (OSError, ValueError, EOFError):  # damaged, or evicted by another process just now
         shutil.rmtree(folder, ignore_errors=True)
-        split = load(store.get("records", key, make))
-    return tuple(map(RecordFile, paths, split, beside))
+        return load(store.get("records", key, make))
 
 
 def read_index(path: Path, index: Path) -> Indices:

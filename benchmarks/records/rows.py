@@ -7,7 +7,7 @@ image a single time; `RecordImages.rows` says where an image went.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -61,6 +61,36 @@ class RecordImages:
         return found
 
 
+def check_there(title: str, files: Iterable[ClassFile]) -> None:
+    """DataError for a class file that is missing or empty; none is opened. title: the source."""
+    for file in files:
+        if not file.path.is_file() or not file.path.stat().st_size:
+            what = "is empty" if file.path.is_file() else "is missing"
+            raise DataError(
+                f"{file.path} {what}: the records of class {file.class_id} ({file.name!r}) of {title}; "
+                "convert the source again or restore the file"
+            )
+
+
+def open_records(
+    title: str, files: Sequence[ClassFile], store: Store, progress: Progress, most: int | None = None
+) -> tuple[RecordFile, ...]:
+    """The records of class files, as `open_files` finds them.
+
+    most: the first so many of each class, all by default. DataError for a file that is missing, damaged, or
+    has more or fewer records than promised.
+    """
+    opened = open_files([file.path for file in files], store, progress, title, most)
+    for file, found in zip(files, opened, strict=True):
+        if len(found) != (file.images if most is None else min(file.images, most)):
+            raise DataError(
+                f"{file.path} holds {len(found)} records, but dataset_spec.json promises {file.images} "
+                f"images of class {file.class_id} ({file.name!r}); convert the source again, or use the "
+                "dataset_spec.json that was written with these records"
+            )
+    return opened
+
+
 def squash_rule(size: int) -> str:
     """What `open_images` does to an image, for contract and record."""
     return (
@@ -78,14 +108,16 @@ def open_images(
     progress: Progress,
     size: int,
     workers: int | None = None,
+    records: Callable[[], Sequence[RecordFile]] | None = None,
 ) -> RecordImages:
     """The images `numbers` (M,) of `classes` (M,), positions in `files`; decoded if the store has them not.
 
     title: the source, for bars and errors; a pair may be named several times; size: side in pixels to
-    which images are squashed; workers: as in `open_table`. Files of classes that nobody wants are not
-    touched. DataError names the file for one that is missing, damaged, or not what the spec promises.
+    which images are squashed; workers: as in `open_table`; records: finds those of all `files`, where that
+    is done anyway; otherwise files of classes that nobody wants are not touched. DataError names the file
+    for one that is missing, damaged, or not what the spec promises.
     """
-    rows = RecordRows(title, files, classes, numbers, store, progress)
+    rows = RecordRows(title, files, classes, numbers, store, progress, records)
     images = open_table(rows, store, progress, size, workers, resample="bilinear")
     return RecordImages(images, rows.pairs, squash_rule(size))
 
@@ -101,12 +133,14 @@ class RecordRows:
         numbers: Indices,
         store: Store,
         progress: Progress,
+        records: Callable[[], Sequence[RecordFile]] | None = None,
     ) -> None:
         """Arguments as in `open_images`; ValueError for a class or an image number that is out of range."""
         self.title = title
         self.files = tuple(files)
         self._store = store
         self._progress = progress
+        self._records = records
         counts = np.array([file.images for file in files], dtype=np.int64)
         if len(classes) and (classes.min() < 0 or classes.max() >= len(files)):
             raise ValueError(f"{title}: classes run from {classes.min()} to {classes.max()} of {len(files)}")
@@ -120,12 +154,7 @@ class RecordRows:
     def identity(self) -> str:
         """Of the wanted pairs and of how the files of their classes look; DataError for a missing one."""
         wanted = [self.files[position] for position in self._classes]
-        for file in wanted:
-            if not file.path.is_file():
-                raise DataError(
-                    f"{file.path} is missing: the records of class {file.class_id} ({file.name!r}) of "
-                    f"{self.title}; convert the source again or restore the file"
-                )
+        check_there(self.title, wanted)
         names = "\0".join(f"{file.class_id} {file.name} {file.images}" for file in self.files)
         digest = hashlib.sha256(names.encode())
         digest.update(self.pairs.astype("<i8").tobytes())
@@ -133,14 +162,7 @@ class RecordRows:
 
     def labels(self) -> tuple[Indices, tuple[str, ...]]:
         """Positions of classes; DataError for a class file with more or fewer records than promised."""
-        for position, opened in self._opened.items():
-            file = self.files[position]
-            if len(opened) != file.images:
-                raise DataError(
-                    f"{file.path} holds {len(opened)} records, but dataset_spec.json promises {file.images} "
-                    f"images of class {file.class_id} ({file.name!r}); convert the source again, or use the "
-                    "dataset_spec.json that was written with these records"
-                )
+        _ = self._opened  # counts them
         return self.pairs[:, 0].copy(), tuple(file.name for file in self.files)
 
     def images(self, start: int) -> Iterator[tuple[str, bytes]]:
@@ -169,6 +191,9 @@ class RecordRows:
 
     @cached_property
     def _opened(self) -> dict[int, RecordFile]:
-        paths = [self.files[position].path for position in self._classes]
-        opened = open_files(paths, self._store, self._progress, self.title)
+        if self._records is not None:
+            every = self._records()
+            return {position: every[position] for position in self._classes}
+        wanted = [self.files[position] for position in self._classes]
+        opened = open_records(self.title, wanted, self._store, self._progress)
         return dict(zip(self._classes, opened, strict=True))

@@ -105,9 +105,8 @@ class EpisodeStream(Stream):
         self._classes = [source.classes("test") for source in self._sources]
         prepared_on = _listed(self._name, parameters.pool) if parameters.pool else () if whole else names
         pooled = [self._open_pooled(source) for source in prepared_on]
-        tested = {source.fingerprint for source in self._sources} if whole else set()
-        # By content too, as a folder has many paths.
-        both = [source.typed for source in pooled if source.typed in names or source.fingerprint in tested]
+        # By what sources are called: a folder, which has many paths, by its content.
+        both = [source.typed for source in pooled if source.name in called]
         if whole and both:
             raise RequestError(
                 f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
@@ -160,7 +159,8 @@ class EpisodeStream(Stream):
         parameters = self._parameters
         if name.startswith(RECORDS):
             most = parameters.pool_per_class or POOLED
-            return RecordedEpisodes(name.removeprefix(RECORDS), parameters.size, self._place, most)
+            bare = name.removeprefix(RECORDS)
+            return RecordedEpisodes(bare, parameters.size, self._place, most, ("train", "valid"))
         return self._labelled(name, False, parameters.pool_per_class or parameters.per_class)
 
     def _labelled(self, name: str, whole: bool, per_class: int | None) -> EpisodeSource:

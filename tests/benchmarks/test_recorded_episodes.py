@@ -142,3 +142,35 @@ def test_a_missing_class_file_is_named(converted):
 def test_a_source_that_is_not_there_is_named_with_how_to_get_it(converted):
     with pytest.raises(DataError, match=r"aircraft is not there .*dataset_conversion"):
         stream("aircraft")
+
+
+def test_other_images_under_one_specification_are_other_data(converted, tmp_path):
+    """What the files hold counts, and not where they lie or when they were written."""
+    before = stream("traffic_sign").info
+    file = next(iter(sorted((converted / "traffic_sign").glob("*.tfrecords"))))
+    kept = file.read_bytes()
+    spec = flat()
+    count = spec["images_per_class"][file.stem]
+    write_records(file, [jpeg(picture(7 + i, 12, 12), "PNG") for i in range(count)], int(file.stem))
+    assert stream("traffic_sign").info.data != before.data
+    file.write_bytes(kept)
+    assert stream("traffic_sign").info == before
+
+
+def test_the_pool_is_known_by_its_images_too(converted):
+    before = stream("omniglot").pool.fingerprint
+    for cls, count in bi_level()["images_per_class"].items():
+        encoded = [jpeg(picture(7 + image, *SHAPES[0]), "PNG") for image in range(count)]
+        write_records(converted / "omniglot" / f"{cls}.tfrecords", encoded, int(cls))
+    assert stream("omniglot").pool.fingerprint != before
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_a_class_file_that_is_missing_or_empty_is_found_before_anything_is_drawn(converted, damage):
+    for file in (converted / "traffic_sign").glob("*.tfrecords"):
+        damage(file)
+        break
+    with pytest.raises(
+        DataError, match=rf"{file.name} is (missing|empty): the records of class .* of traffic_sign"
+    ):
+        stream("traffic_sign")

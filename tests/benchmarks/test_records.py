@@ -124,7 +124,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_is_walked_once_per_store(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[Path] = []
-    monkeypatch.setattr(index, "walk", lambda path: (walked.append(path), walk(path))[1])
+    monkeypatch.setattr(index, "walk", lambda path, most: (walked.append(path), walk(path, most))[1])
     assert read_all(path, tmp_path / "store") == read_all(path, tmp_path / "store") == PAYLOADS
     assert walked == [path]
     path.write_bytes(frame(b"new"))  # a changed file is another file
