@@ -218,8 +218,8 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
         ("episodes:blots?size=0", "outside 1"),
         ("episodes:blots?per_class=1", "no query image"),
         ("episodes:blots?pool_per_class=1", "pool_per_class=1 leaves no query image"),
-        ("episodes:blots?way=1", "most_way"),
-        ("episodes:blots?support=3", "most_support"),
+        ("episodes:blots?way=1", "way=1 is fewer than 5"),
+        ("episodes:blots?support=3", "support=3 is fewer than way=50"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_way_out(name, said):
