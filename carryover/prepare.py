@@ -12,7 +12,7 @@ from benchmarks.claim import claim
 from benchmarks.errors import RequestError
 from benchmarks.store import locked
 from benchmarks.stream import Pool
-from carryover.cell import ReadyCell
+from carryover.cell import ReadyCell, config_dict
 from carryover.cli import FAILED, INTERRUPTED, OK
 from carryover.journal import Journal
 from carryover.machine import said_commit
@@ -26,7 +26,10 @@ KEYS = ("stream", "backbone", "out", "terms", "device", "threads", "options", "q
 
 @runtime_checkable
 class Exports(Protocol):
-    """A method whose preparation can be kept in a file; file_option: the option that takes the file."""
+    """A method whose preparation can be kept in a file; file_option: the option that takes the file.
+
+    One whose file fits some options only lists these as `file_needs`.
+    """
 
     file_option: ClassVar[str]
 
@@ -72,8 +75,15 @@ def run(asked: Mapping[str, Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     journal.close()
-    print(f"{path}\nuse it: --method {cell.cell.method} -o {method.file_option}={path}")
+    print(f"{path}\nuse it: --method {cell.cell.method} -o {method.file_option}={path}{_needs(cell)}")
     return OK
+
+
+def _needs(cell: ReadyCell) -> str:
+    """The options, of those that are no default, without which the file would be refused."""
+    chosen, usual = config_dict(cell.config), config_dict(type(cell.config)())
+    names = getattr(cell.method, "file_needs", ())
+    return "".join(f" -o {name}={chosen[name]}" for name in names if chosen[name] != usual[name])
 
 
 def _check(cell: ReadyCell, pool: Pool | None) -> None:

@@ -41,14 +41,14 @@ from torch import Tensor
 from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Inputs
-from benchmarks.seeds import derive
+from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
 from methods.base.method import below, learnt_tensor, stored_bits
 from methods.base.preparing import Preparation, digest_of
 from methods.crosstransformer.head import CrossHead, Norm, Projected
 from methods.crosstransformer.heads import Card, describe, save_head
-from methods.crosstransformer.start import SEED, file_of, started
+from methods.crosstransformer.start import SEED, SHAPE, file_of, started
 
 NET, HEAD = "net.", "head."
 
@@ -56,6 +56,7 @@ NET, HEAD = "net.", "head."
 class CrossTransformer(Method):
     name = "crosstransformer"
     file_option: ClassVar[str] = "head"
+    file_needs: ClassVar[tuple[str, ...]] = SHAPE
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -185,9 +186,9 @@ class CrossTransformer(Method):
                 f"max_support={most} is fewer than the {len(task.classes)} classes of an episode; "
                 "take max_support=0 for all of its images"
             )
-        # By what is drawn from: in batches every episode is task 0.
-        drawn = task.train.inputs.fingerprint
-        rng = np.random.default_rng(self.context.seeds.shared("support", drawn))
+        # By what is drawn from, and not by task or stream: an episode is task 0, and one that is learnt
+        # alone has a stream of its own, so that only its images are the same in a batch.
+        rng = generator("support", self.context.seeds.seed, task.train.inputs.fingerprint)
         shuffled = rng.permutation(len(labels))
         shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
         counts = np.bincount(labels, minlength=len(task.classes))

@@ -24,6 +24,7 @@ from methods.crosstransformer.views import FrozenEpisodes
 if TYPE_CHECKING:
     from methods.crosstransformer import CrossTransformer
 
+SHAPE = "d_k", "d_v", "norm", "scale", "mode"  # options that a run must share with the head in its file
 SEED = 0  # of meta-training, whatever the cell's seed: it is made once
 ON_CPU, ON_ACCELERATOR = 2_000, 100_000  # updates
 
@@ -66,12 +67,15 @@ def started(method: CrossTransformer, pool: Pool | None) -> Card | None:
 
 
 def _check(card: Card, config: Any, file: Path) -> None:
-    for name in ("d_k", "d_v", "norm", "scale", "mode"):
-        if getattr(card, name) != getattr(config, name):
-            raise RequestError(
-                f"the head {file} has {name}={getattr(card, name)} and {name}={getattr(config, name)} "
-                f"is asked for; say {name}={getattr(card, name)}, or take head=train"
-            )
+    def said(owner: Any) -> str:
+        return ", ".join(f"{name}={getattr(owner, name)}" for name in differing)
+
+    differing = [name for name in SHAPE if getattr(card, name) != getattr(config, name)]
+    if differing:
+        asked = f"{said(config)} {'is' if len(differing) == 1 else 'are'} asked for"
+        raise RequestError(
+            f"the head {file} has {said(card)} and {asked}; say {said(card)}, or take head=train"
+        )
 
 
 def _trained_once(method: CrossTransformer, pool: Pool) -> Card:

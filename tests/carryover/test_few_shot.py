@@ -25,6 +25,7 @@ from carryover.plugins import methods
 from carryover.record import Cell, Record, Row, unpack_hits
 from carryover.results import Results
 from carryover.run import run_cell
+from methods.crosstransformer import CrossTransformer
 from methods.protonet import ProtoNet
 
 
@@ -345,3 +346,23 @@ def test_the_passes_over_episodes_are_not_kept_in_the_store(tmp_path):
 def test_an_episode_that_cannot_be_is_told_in_the_words_that_are_typed(parameters: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         stream(f"episodes:blots?{parameters}")
+
+
+def test_a_batch_keeps_the_same_images_of_a_support_as_an_instance_for_each(tmp_path, monkeypatch):
+    """Where only some are kept: `max_support` is fewer than the images of most episodes."""
+    kept: list[list[int]] = []
+    choose = CrossTransformer._support
+
+    def noted(self, task):
+        kept.append(task.train.inputs.ids[choose(self, task)].tolist())
+        return choose(self, task)
+
+    monkeypatch.setattr(CrossTransformer, "_support", noted)
+    options = {"head": "random", "max_support": 7}
+    outcome(ready("crosstransformer", **options), tmp_path / "batched")
+    batched = kept[:6]
+    kept.clear()
+    monkeypatch.setattr(CrossTransformer, "score_episodes", lambda self, episodes: None)
+    outcome(ready("crosstransformer", **options), tmp_path / "alone")
+    assert batched == kept[:6]
+    assert 7 in map(len, batched)

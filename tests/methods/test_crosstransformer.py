@@ -437,6 +437,11 @@ class TestBadInput:
         with pytest.raises(RequestError, match="say d_k=8, or take head=train"):
             prepared(head=str(path), d_k=16)
 
+    def test_every_option_that_differs_is_named_at_once(self, tmp_path):
+        path = export(prepared(), tmp_path)
+        with pytest.raises(RequestError, match=r"d_k=16, norm=l2 are asked for; say d_k=8, norm=none, or"):
+            prepared(head=str(path), d_k=16, norm="l2")
+
     def test_a_head_that_was_read_from_a_file_is_not_exported(self, tmp_path):
         path = export(prepared(), tmp_path)
         with pytest.raises(RequestError, match="take head=train"):
