@@ -278,9 +278,10 @@ def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
 
 def _allowed(ready: ReadyCell, trial: Trial) -> Trial:
     """With earlier tasks counted again at each task, for a method that starts over on all data so far."""
-    if not getattr(ready.method, "starts_over", False):
+    info = ready.stream.info
+    if info.protocol != "continual" or not getattr(ready.method, "starts_over", False):
         return trial
-    trained = [images for images, _, _ in ready.stream.info.sizes[: continual.TRIED]]
+    trained = [images for images, _, _ in info.sizes[: continual.TRIED]]
     return replace(trial, images=sum(itertools.accumulate(trained)))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,11 +19,11 @@ from benchmarks.episodes.sampler import Draw
 from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
+from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import SourceData
 
 SplitName = Literal["train", "valid", "test"]
 HELD_OUT = 0.2  # of the classes, for each of test and valid
-FOLDER = "folder:"
 ALPHABETS = frozenset({"omniglot", "glyphs"})  # whose class names are alphabet/character
 
 
@@ -102,10 +101,10 @@ class LabelledEpisodes(EpisodeSource):
     ) -> None:
         self.typed = name
         self.name = name
-        if name.startswith(FOLDER):  # a folder may be moved or copied: its episodes stay those of its images
-            path = Path(name.removeprefix(FOLDER)).expanduser().absolute()
+        folder = folder_name(name)
+        if folder is not None:  # it may be moved or copied: its episodes stay those of its images
             self.name = f"folder {data.fingerprint[:8]}"
-            self.notes = (f"{self.name}: the images of {path.name}",)
+            self.notes = (f"{self.name}: the images of {folder}",)
         self.mirror = mirror
         self._whole = whole
         self._data = data

@@ -65,7 +65,7 @@ class DrawnTask(TransferTask):
 
 
 def _parts(task: TransferTask, fitted: Labelled, test: Labelled, rule: str) -> Parts:
-    turns = in_turn(fitted.labels, task.classes, TRAIN + VAL)
+    turns = in_turn(fitted.labels, TRAIN + VAL)
     names = task.class_names(fitted.class_names)
     train, val, held = (
         Labelled(part.inputs, part.labels, names)
@@ -74,10 +74,16 @@ def _parts(task: TransferTask, fitted: Labelled, test: Labelled, rule: str) -> P
     return Parts(train, val, held, rule)
 
 
-def in_turn(labels: Indices, classes: int, count: int) -> Indices:
-    """`count` rows, one class after another and each class in its own order: any run of them is balanced."""
-    rows = [np.flatnonzero(labels == label) for label in range(classes)]
-    return np.array([rows[number % classes][number // classes] for number in range(count)], np.int64)
+def in_turn(labels: Indices, count: int) -> Indices:
+    """`count` rows, one of each class after another and each class in its own order, as far as it has rows.
+
+    Any run of them is balanced while all classes have.
+    """
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = labels == label
+        turns[own] = np.arange(own.sum())
+    return np.lexsort((labels, turns))[:count]
 
 
 APPEARANCE, STRUCTURED = "appearance", "structured"

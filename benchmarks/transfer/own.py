@@ -10,36 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-
-import numpy as np
+from pathlib import Path
 
 from benchmarks.errors import DataError, RequestError
-from benchmarks.images import Indices, Labelled
+from benchmarks.images import Labelled
 from benchmarks.seeds import generator
 from benchmarks.sources import open_source
+from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import SourceData
 from benchmarks.stream import Place
-from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
+from benchmarks.transfer.embedded import in_turn
+from benchmarks.transfer.task import Load, Parts, TransferTask
 
 ANY = "transfer:"
-FOLDER = "folder:"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceTask(TransferTask):
     """One source, loaded; `counts` are (train, val)."""
 
-    data: SourceData | None = None
-    counts: tuple[int, int] = (TRAIN, VAL)
+    data: SourceData
+    counts: tuple[int, int]
 
     def find(self, roots: Sequence[Path]) -> Load | None:
         return self._cut
 
     def _cut(self, place: Place, size: int) -> Parts:
-        assert self.data is not None
         data, (train, val) = self.data, self.counts
-        rows, names = drawn(data.train.labels, train + val, self.name), self.class_names(data.class_names)
+        order = generator("transfer", "own", self.name).permutation(len(data.train))
+        rows = order[in_turn(data.train.labels[order], train + val)]
+        names = self.class_names(data.class_names)
         fitted, chosen_on, test = (
             Labelled(part.inputs, part.labels, names)
             for part in (data.train.select(rows[:train]), data.train.select(rows[train:]), data.test)
@@ -59,26 +59,18 @@ def tasks_of(name: str, place: Place, counts: tuple[int, int], size: int) -> tup
     """
     typed = [part for part in name.removeprefix(ANY).split("+") if part]
     if not typed:
-        raise RequestError(f"{name} names no source; write {ANY}SOURCE, for example {ANY}{FOLDER}~/images")
+        raise RequestError(f"{name} names no source; write {ANY}SOURCE, for example {ANY}folder:~/images")
     found: dict[str, SourceTask] = {}
     for source in typed:
-        called = PurePath(source.removeprefix(FOLDER)).name if source.startswith(FOLDER) else source
+        called = folder_name(source) or source
         if called in found:
             raise RequestError(f"{name}: two sources are called {called}; take one of them at a time")
         data = open_source(source).load(place.store, place.progress, size=size)
         _check(called, data, counts)
-        found[called] = SourceTask(called, "", len(data.class_names), data=data, counts=counts)
+        found[called] = SourceTask(
+            name=called, group="", classes=len(data.class_names), data=data, counts=counts
+        )
     return tuple(found.values())
-
-
-def drawn(labels: Indices, count: int, name: str) -> Indices:
-    """`count` rows: in an order that is drawn, the first of each class, then the second of each, and on."""
-    order = generator("transfer", "own", name).permutation(len(labels))
-    turns = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        own = labels[order] == label
-        turns[own] = np.arange(own.sum())
-    return order[np.argsort(turns, kind="stable")][:count]
 
 
 def _check(called: str, data: SourceData, counts: tuple[int, int]) -> None:
