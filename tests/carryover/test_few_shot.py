@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from episode_lab import STREAM, ready, sources
+from episode_lab import STREAM, blots, ready, sources
 from PIL import Image
 
 from backbones import features
 from backbones.numerics import Numerics
+from benchmarks.episodes.source import LabelledEpisodes
 from benchmarks.errors import DataError, RequestError
+from benchmarks.images import Labelled
 from benchmarks.progress import Silent
 from benchmarks.store import Store
 from benchmarks.stream import Place
@@ -366,3 +368,17 @@ def test_a_batch_keeps_the_same_images_of_a_support_as_an_instance_for_each(tmp_
     outcome(ready("crosstransformer", **options), tmp_path / "alone")
     assert batched == kept[:6]
     assert 7 in map(len, batched)
+
+
+def test_all_classes_are_not_offered_where_they_were_taken() -> None:
+    whole = blots()
+    first, names = whole.train.select(np.flatnonzero(whole.train.labels < 4)), whole.class_names[:4]
+    few = dataclasses.replace(
+        whole,
+        train=Labelled(first.inputs, first.labels, names),
+        test=Labelled(first.inputs, first.labels, names),
+        class_names=names,
+    )
+    source = LabelledEpisodes("four", few, mirror=True, whole=True, per_class=None)
+    with pytest.raises(DataError, match=r"^four has 4 classes, and an episode needs 5; take a source"):
+        source.classes("test")
