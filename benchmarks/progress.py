@@ -1,6 +1,6 @@
 """How work below the roof tells that it goes on, without knowing who shows it.
 
-The command line hands in bars (`carryover/progress.py`); a script or a test that hands in nothing
+The command line hands in bars (`carryover/commands/screen.py`); a script or a test that hands in nothing
 gets `Silent`.
 """
 

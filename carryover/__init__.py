@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# The folder of the clone, or of what is installed.
+HOUSE = Path(__file__).resolve().parent.parent
+
 # Where each name is from.
 HOMES = {
     "Backbone": "backbones.backbone",
@@ -99,11 +102,10 @@ def __dir__() -> list[str]:
 
 def _check_rooms() -> None:
     """The rooms' names are common words: say so at once if something else is found under one of them."""
-    house = Path(__file__).resolve().parent.parent
     for room in ("benchmarks", "backbones", "methods"):
         spec = importlib.util.find_spec(room)
         found = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
-        if house / room not in found:
+        if HOUSE / room not in found:
             where = found[0] if found else (spec.origin if spec else "nothing")
             raise ImportError(
                 f"Carryover's package {room!r} is shadowed by {where}: rename that, or take its folder off "

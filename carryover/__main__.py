@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from carryover.cli import cli
+    from carryover.commands.cli import cli
 
     sys.exit(cli())
 

@@ -28,9 +28,10 @@ import pytest
 
 from backbones import names
 from benchmarks.naming import parse, typed
-from carryover import cli, listing, plugins
-from carryover.metrics import continual_metrics, few_shot_metrics, transfer_metrics
-from carryover.record import Row
+from carryover.commands import cli, listing
+from carryover.metrics.continual import continual_metrics, few_shot_metrics, transfer_metrics
+from carryover.plugins import catalogue
+from carryover.records.record import Row
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
@@ -140,7 +141,7 @@ def check_command(words: list[str], made: set[str]) -> bool:
             check_method(method, given["options"])
     for stream in split_list(given.get("stream")):
         bare, parameters = parse(stream)
-        typed(bare, "parameter", plugins.stream_class(bare)[1].Parameters, parameters)
+        typed(bare, "parameter", catalogue.stream_class(bare)[1].Parameters, parameters)
     for backbone in split_list(given.get("backbone")):
         spec = names.parse(backbone)
         assert names.find_recipe(spec.base) or is_timm(spec.base), backbone
@@ -148,7 +149,7 @@ def check_command(words: list[str], made: set[str]) -> bool:
 
 
 def check_method(name: str, options: tuple[str, ...]) -> None:
-    found = plugins.method_class(name)[1]
+    found = catalogue.method_class(name)[1]
     pairs = dict(option.split("=", 1) for option in options)
     typed(name, "option", found.Config, pairs)
 
@@ -291,7 +292,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_catalogue_names_all_that_ls_lists(generated: Path) -> None:
-    for kind, rows in listing.catalogue("all").items():
+    for kind, rows in listing.listed("all").items():
         text = (generated / f"{kind}.md").read_text(encoding="utf-8")
         for name, row in rows.items():
             assert "problem" in row or re.search(rf"^\| \[?`{re.escape(name)}`", text, re.MULTILINE), name
@@ -303,10 +304,10 @@ def test_every_method_has_a_part_with_what_it_stores_and_its_options(generated: 
     text = (generated / "methods.md").read_text(encoding="utf-8")
     parts = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
     shared = parts["Options of every method that trains by gradient"]
-    for name in listing.catalogue("methods")["methods"]:
+    for name in listing.listed("methods")["methods"]:
         assert re.search(r"^\| stores \| \S.{10,} \|$", parts[name], re.MULTILINE), name
         assert re.search(r"^\| trains \| \S.{10,} \|$", parts[name], re.MULTILINE), name
-        for option in dataclasses.fields(plugins.method_class(name)[1].Config):
+        for option in dataclasses.fields(catalogue.method_class(name)[1].Config):
             said = rf"^\| `{option.name}` \|.*\| \S.* \|$"
             assert re.search(said, parts[name] + shared, re.MULTILINE), f"{name}: {option.name}"
     row = re.search(r"^\| \[`meat`\]\(#meat\) \|.*$", text, re.MULTILINE)

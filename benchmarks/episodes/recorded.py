@@ -13,7 +13,8 @@ from benchmarks.episodes.classes import ClassSet
 from benchmarks.episodes.source import Bank, EpisodeSource, SplitName
 from benchmarks.episodes.specification import read_specification
 from benchmarks.images import Indices
-from benchmarks.records import (
+from benchmarks.stream import Place
+from benchmarks.tfrecords import (
     META_DATASET,
     ClassFile,
     RecordFile,
@@ -23,8 +24,7 @@ from benchmarks.records import (
     source_folder,
     squash_rule,
 )
-from benchmarks.records.known import FOLDER
-from benchmarks.stream import Place
+from benchmarks.tfrecords.known import FOLDER
 
 # A mirrored character, digit or sign is another one or none.
 UNMIRRORED = frozenset({"omniglot", "mnist", "traffic_sign"})

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from backbones.names import backbone_names
 from benchmarks.errors import RequestError, unknown
 from benchmarks.naming import parse
-from carryover import plugins
+from carryover.cells.request import option
 from carryover.check.backbones import check_backbone
 from carryover.check.streams import check_stream, named
 from carryover.check.suite import check_method
 from carryover.check.verdict import Verdict
-from carryover.request import option
+from carryover.plugins import catalogue
 
 OK, BROKEN = 0, 1
 
@@ -79,21 +79,21 @@ def _shown(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
 def _verdicts(name: str, options: dict[str, str]) -> tuple[str, str, Iterator[Verdict]]:
     """(kind, where it comes from, verdicts)."""
     bare, own = parse(name)
-    if bare in plugins.streams():
-        plugin = plugins.stream_plugin(bare)
+    if bare in catalogue.streams():
+        plugin = catalogue.stream_plugin(bare)
         return "stream", _origin(plugin), check_stream(name, lambda: named(name))
     if bare in backbone_names():
-        return "backbone", plugins.OURS, check_backbone(name)
+        return "backbone", catalogue.OURS, check_backbone(name)
     try:
-        plugin, found = plugins.method_class(bare)
+        plugin, found = catalogue.method_class(bare)
     except RequestError as error:
         if not str(error).startswith("unknown method"):
             raise
-        known = [*plugins.methods(), *plugins.streams(), *backbone_names()]
+        known = [*catalogue.methods(), *catalogue.streams(), *backbone_names()]
         raise unknown("plugin", bare, known) from None
     return "method", _origin(plugin), check_method(bare, found, {**options, **own})
 
 
-def _origin(plugin: plugins.Plugin) -> str:
+def _origin(plugin: catalogue.Plugin) -> str:
     module = sys.modules.get(plugin.module)
     return f"{plugin.origin} ({getattr(module, '__file__', None) or plugin.module})"

@@ -13,7 +13,7 @@ import msgspec
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import typed
-from carryover.cell import check_config, config_dict
+from carryover.cells.ready import check_config, config_dict
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, told
 from methods.base import Method

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carryover.cell import config_dict
+from carryover.cells.ready import config_dict
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest

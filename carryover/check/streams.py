@@ -15,7 +15,7 @@ from benchmarks.store import Store
 from benchmarks.stream import Exam, Place, Stream, Task
 from carryover.check.answers import leaks
 from carryover.check.verdict import Verdict, each, expect, not_applicable
-from carryover.plugins import stream_class
+from carryover.plugins.catalogue import stream_class
 
 
 def named(name: str) -> Stream:

@@ -15,12 +15,12 @@ from benchmarks.images import Pixels
 from benchmarks.progress import Silent
 from benchmarks.seeds import Seeds
 from benchmarks.stream import Stream, StreamInfo
-from carryover.cell import PROTOCOLS
+from carryover.cells.ready import PROTOCOLS
 from carryover.check.lesson import Lesson, lesson_of
 from carryover.check.surroundings import ambient
-from carryover.journal import Progress as Done
-from carryover.journal import serialise
 from carryover.protocols.continual import state_digest
+from carryover.protocols.journal import Progress as Done
+from carryover.protocols.journal import serialise
 from carryover.protocols.work import Result, Work, hand_over
 from methods.base import Context, Method
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import RequestError
-from carryover import HOMES, plugins
+from carryover import HOMES, HOUSE
 from carryover.new.package import package_files, run_line
+from carryover.plugins import catalogue
 
 TEMPLATES = Path(__file__).parent / "templates"
 METHODS = ("gradient", "frozen", "episodic")
@@ -46,7 +47,7 @@ class Wanted:
                 f"{self.name!r} cannot be the name of a {self.kind}: it names a file and a class; take small "
                 "letters, digits and _, a letter first"
             )
-        known = {"method": plugins.methods, "stream": plugins.streams, "backbone": plugins.backbones}
+        known = {"method": catalogue.methods, "stream": catalogue.streams, "backbone": catalogue.backbones}
         other = known[self.kind]().get(self.name)
         if other is not None:
             raise RequestError(
@@ -69,7 +70,7 @@ class Wanted:
         return (TEMPLATES / f"{stem}.py").read_text()
 
 
-def write(wanted: Wanted, package: Path | None = None, house: Path = plugins.HOUSE) -> str:
+def write(wanted: Wanted, package: Path | None = None, house: Path = HOUSE) -> str:
     """Write the file, or the package into the folder `package`; what was written and what to do next.
 
     RequestError for a name that is none or taken, and for a file that is there: nothing is overwritten.

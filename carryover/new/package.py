@@ -58,7 +58,7 @@ from pathlib import Path
 
 import pytest
 
-from carryover.cli import cli
+from carryover.commands.cli import cli
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

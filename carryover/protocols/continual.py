@@ -20,11 +20,11 @@ from torch import Tensor
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Progress
 from benchmarks.stream import Exam, StreamInfo, Task
-from carryover.journal import Journal
-from carryover.journal import Progress as Done
-from carryover.metrics import continual_metrics
+from carryover.metrics.continual import continual_metrics
+from carryover.protocols.journal import Journal
+from carryover.protocols.journal import Progress as Done
 from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.record import Row
+from carryover.records.record import Row
 from methods.base import Method
 
 VERSION = "continual 1: every task scored after each, row 0 before learning"

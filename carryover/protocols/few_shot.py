@@ -22,10 +22,10 @@ from torch import Tensor
 
 from benchmarks.images import Inputs
 from benchmarks.stream import Exam, StreamInfo, Task
-from carryover.journal import Progress as Done
-from carryover.metrics import few_shot_metrics
+from carryover.metrics.continual import few_shot_metrics
+from carryover.protocols.journal import Progress as Done
 from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.record import Row
+from carryover.records.record import Row
 from methods.base import Footprint, Method
 
 VERSION = "few-shot 1: fresh for each episode, which counts the same as every other"

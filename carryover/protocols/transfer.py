@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.images import Labelled
 from benchmarks.stream import StreamInfo, Task
-from carryover.journal import Progress as Done
-from carryover.metrics import transfer_metrics
+from carryover.cells.selection import NothingToChooseError
+from carryover.metrics.continual import transfer_metrics
+from carryover.protocols.journal import Progress as Done
 from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.record import Row
-from carryover.selection import NothingToChooseError
+from carryover.records.record import Row
 from methods.base import Footprint, Method
 
 VERSION = "transfer 1: every task from the start, refitted on train and val, its test set scored once"

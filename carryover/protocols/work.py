@@ -15,9 +15,9 @@ from backbones.backbone import Backbone
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Progress
 from benchmarks.stream import Exam, Pool, StreamInfo, Task
-from carryover.journal import Journal
-from carryover.journal import Progress as Done
-from carryover.record import Row
+from carryover.protocols.journal import Journal
+from carryover.protocols.journal import Progress as Done
+from carryover.records.record import Row
 from methods.base import Footprint, Method
 
 

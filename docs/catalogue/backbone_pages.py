@@ -10,15 +10,15 @@ import words
 
 from backbones import names, pretrained
 from backbones.backbone import describe
-from carryover import plugins
-from carryover.listing import BESIDES
+from carryover.commands.listing import BESIDES
+from carryover.plugins import catalogue
 
 HEADS = ("backbone", "what it is", "family", "parameters", "pixels", "width", "tokens", "pooling", "weights")
 
 
 def backbones_page() -> str:
     """Every backbone that `carryover ls backbones` lists; the networks are only sketched, without memory."""
-    found = plugins.backbones()
+    found = catalogue.backbones()
     rows = [_row(name, plugin) for name, plugin in found.items() if not plugin.problem]
     return words.page(
         "Backbones",
@@ -35,7 +35,7 @@ def backbones_page() -> str:
     )
 
 
-def _row(name: str, plugin: plugins.Plugin) -> tuple[str, ...]:
+def _row(name: str, plugin: catalogue.Plugin) -> tuple[str, ...]:
     info, recipe = describe(name), names.find_recipe(name)
     tags = recipe.tags if recipe else ()
     tokens = f"{info.grid[0]} x {info.grid[1]}" + (f" + {info.prefix_tokens}" if info.prefix_tokens else "")

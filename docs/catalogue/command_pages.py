@@ -7,7 +7,7 @@ import inspect
 import click
 import words
 
-from carryover import cli
+from carryover.commands import cli
 
 
 def command_page() -> str:

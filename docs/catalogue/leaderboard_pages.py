@@ -6,9 +6,9 @@ from pathlib import Path
 
 import words
 
-from carryover.cell import is_stale
-from carryover.render import report_text
-from carryover.results import Results
+from carryover.cells.ready import is_stale
+from carryover.records.results import Results
+from carryover.tables.report import report_text
 
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from backbones.backbone import Backbone, open_backbone
 from backbones.numerics import Numerics
-from carryover import plugins
 from carryover.check.pictures import KINDS, WORDS, Kind, Pictures
 from carryover.check.subject import Subject
-from carryover.listing import BESIDES
+from carryover.commands.listing import BESIDES
+from carryover.plugins import catalogue
 from methods import sklearn_classifier
 from methods.base import GradientMethod, Method, ParameterEfficient
 
@@ -49,8 +49,8 @@ class Reach:
 
 def methods_page() -> str:
     """Every method that `carryover ls methods` lists."""
-    found = plugins.methods()
-    classes = {name: plugins.method_class(name)[1] for name, plugin in found.items() if not plugin.problem}
+    found = catalogue.methods()
+    classes = {name: catalogue.method_class(name)[1] for name, plugin in found.items() if not plugin.problem}
     crowded = Counter(cls.__module__ for cls in classes.values())
     shared = {c.__module__: words.module_doc(c) for c in classes.values() if crowded[c.__module__] > 1}
     rows = [
@@ -90,7 +90,7 @@ def method_part(name: str, cls: type[Method], origin: str, crowded: bool) -> str
         ("runs", _where(reach_of(cls))),
         ("trains", trained(cls)),
         ("stores", _stored(cls)),
-        ("file", f"`{cls.__module__}`" + (f", of {origin}" if origin != plugins.OURS else "")),
+        ("file", f"`{cls.__module__}`" + (f", of {origin}" if origin != catalogue.OURS else "")),
     ]
     base = words.defaults(ParameterEfficient.Config) if issubclass(cls, GradientMethod) else {}
     together = f"More under [{cls.__module__}](#{_slug(cls.__module__)})." if crowded else ""

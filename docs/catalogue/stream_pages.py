@@ -5,15 +5,15 @@ from __future__ import annotations
 import words
 
 from benchmarks.stream import Stream
-from carryover import plugins
+from carryover.plugins import catalogue
 
 
 def streams_page() -> str:
     """Every stream that `carryover ls streams` lists, by the class behind it."""
-    behind: dict[type[Stream], list[plugins.Plugin]] = {}
-    for name, plugin in plugins.streams().items():
+    behind: dict[type[Stream], list[catalogue.Plugin]] = {}
+    for name, plugin in catalogue.streams().items():
         if not plugin.problem:
-            behind.setdefault(plugins.stream_class(name)[1], []).append(plugin)
+            behind.setdefault(catalogue.stream_class(name)[1], []).append(plugin)
     return words.page(
         "Streams",
         "As `carryover ls streams` lists them. Parameters follow the name: "
@@ -23,7 +23,7 @@ def streams_page() -> str:
     )
 
 
-def _part(cls: type[Stream], named: list[plugins.Plugin]) -> str:
+def _part(cls: type[Stream], named: list[catalogue.Plugin]) -> str:
     rows = [(f"`{plugin.name}`", plugin.summary) for plugin in named]
     said = words.module_doc(cls) or words.own_doc(cls)
     title = words.first_line(said).rstrip(".")
@@ -33,7 +33,7 @@ def _part(cls: type[Stream], named: list[plugins.Plugin]) -> str:
             None,
             [
                 f"## {title}",
-                f"From {origin}." if origin != plugins.OURS else "",
+                f"From {origin}." if origin != catalogue.OURS else "",
                 words.table(("stream", "what it is"), rows),
                 words.prose(words.after_first_line(said)),
                 words.options_table(cls.Parameters).replace("| option |", "| parameter |", 1),

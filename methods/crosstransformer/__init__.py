@@ -45,7 +45,7 @@ from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
 from methods.base.method import below, learnt_tensor, stored_bits
-from methods.base.preparing import Preparation, digest_of
+from methods.base.prepared import Preparation, digest_of
 from methods.crosstransformer.head import CrossHead, Norm, Projected
 from methods.crosstransformer.heads import Card, describe, save_head
 from methods.crosstransformer.start import SEED, SHAPE, file_of, started

@@ -15,7 +15,7 @@ import torch
 from backbones.backbone import Backbone
 from benchmarks.errors import RequestError
 from benchmarks.stream import Pool
-from methods.base.preparing import store_key
+from methods.base.prepared import store_key
 from methods.crosstransformer.heads import Card, load_head, shipped
 from methods.crosstransformer.meta_training import Outcome, Schedule, meta_train
 from methods.crosstransformer.network import NetworkEpisodes

@@ -20,7 +20,7 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.progress import Progress
 from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool
-from methods.base.preparing import store_key
+from methods.base.prepared import store_key
 from methods.crosstransformer.augmentation import views
 from methods.crosstransformer.episodes import EpisodeMaps, as_labels, in_unit_range, normalised
 from methods.crosstransformer.simclr import converts, copied

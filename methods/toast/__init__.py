@@ -48,7 +48,7 @@ from benchmarks.images import Inputs, Labelled
 from benchmarks.stream import Pool, StreamInfo
 from methods.base import Context, GradientMethod
 from methods.base.method import below
-from methods.base.preparing import Preparation, digest_of
+from methods.base.prepared import Preparation, digest_of
 from methods.toast.chains import CONVNET_STAGES, chain_of
 from methods.toast.feedback import Feedback
 from methods.toast.first import FirstPass

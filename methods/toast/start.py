@@ -13,7 +13,7 @@ from backbones.backbone import Backbone
 from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
 from benchmarks.stream import Pool
-from methods.base.preparing import store_key
+from methods.base.prepared import store_key
 from methods.toast.pretuning import Plan, pretune
 from methods.toast.shipped import describe, find, form_of, load, read_card
 

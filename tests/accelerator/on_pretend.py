@@ -12,7 +12,7 @@ from pathlib import Path
 import pretend
 
 from backbones import numerics
-from carryover.cli import cli
+from carryover.commands.cli import cli
 
 
 def main(library: str, dtype: str) -> int:

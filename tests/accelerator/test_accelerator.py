@@ -17,9 +17,9 @@ import pretend
 import pytest
 from PIL import Image
 
-from carryover.plugins import method_class, methods
-from carryover.record import Record
-from carryover.results import Results
+from carryover.plugins.catalogue import method_class, methods
+from carryover.records.record import Record
+from carryover.records.results import Results
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("accelerator")]
 

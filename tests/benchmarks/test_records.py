@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from record_files import crc32c, frame, index_lines
 
 from benchmarks.errors import DataError
-from benchmarks.records import RecordFile, crc, index, open_files
-from benchmarks.records.framing import walk
 from benchmarks.store import Store
+from benchmarks.tfrecords import RecordFile, crc, index, open_files
+from benchmarks.tfrecords.framing import walk
 
 PAYLOADS = [b"", b"a", bytes(300), bytes(range(256)) * 5, b"last"]
 OFFSETS = [0, 16, 33, 349, 1645, 1665]

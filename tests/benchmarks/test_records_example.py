@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_files import bytes_feature, example, field, image_example, int_feature
 
-from benchmarks.records.example import image_and_label, parse_example
+from benchmarks.tfrecords.example import image_and_label, parse_example
 
 
 def test_an_example_gives_its_features() -> None:

@@ -24,7 +24,9 @@ from record_files import (
 from benchmarks.episodes.specification import read_specification
 from benchmarks.errors import DataError, RequestError
 from benchmarks.progress import Silent
-from benchmarks.records import (
+from benchmarks.sources import data_roots, table
+from benchmarks.store import Store
+from benchmarks.tfrecords import (
     META_DATASET,
     ClassFile,
     RecordImages,
@@ -35,8 +37,6 @@ from benchmarks.records import (
     source_folder,
     squash_rule,
 )
-from benchmarks.sources import data_roots, table
-from benchmarks.store import Store
 
 COUNTS = (4, 7, 5)
 SIZES = ((12, 12), (9, 40), (50, 8))  # height and width of each class's images

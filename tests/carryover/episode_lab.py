@@ -18,8 +18,8 @@ from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from benchmarks.streams import episodes
-from carryover.cell import Conditions, ReadyCell, Workshop
-from carryover.record import Cell
+from carryover.cells.ready import Conditions, ReadyCell, Workshop
+from carryover.records.record import Cell
 
 CLASSES, EACH = 30, 9
 STREAM = "episodes:blots?episodes=6&way=5&support=12&queries=3"
@@ -67,7 +67,7 @@ def ready(
     **options: object,
 ) -> ReadyCell:
     """A cell, its training short wherever a method has such options."""
-    from carryover.plugins import method_class
+    from carryover.plugins.catalogue import method_class
 
     known = method_class(method)[1].Config.__dataclass_fields__
     quick = {name: value for name, value in (QUICK | {"steps": "3"}).items() if name in known}

@@ -7,8 +7,8 @@ import hashlib
 
 import numpy as np
 
-from carryover.metrics import continual_metrics
-from carryover.record import Cell, Cost, Env, Record, Row
+from carryover.metrics.continual import continual_metrics
+from carryover.records.record import Cell, Cost, Env, Record, Row
 
 CONTRACT = {
     "protocol": "continual 1",

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from tiny_cells import HERE, QUICK, only_record, ready, same_outcome, stream_of, words
 
-import carryover.run
+import carryover.cells.run
 from benchmarks import store
 from benchmarks.progress import Silent
-from carryover.cli import cli
-from carryover.journal import Journal
-from carryover.results import Results
-from carryover.run import run_cell
+from carryover.cells.run import run_cell
+from carryover.commands.cli import cli
+from carryover.protocols.journal import Journal
+from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -226,7 +226,7 @@ def test_a_disk_that_fills_up_in_the_middle_loses_nothing(
     full, calm = tmp_path / "full", tmp_path / "calm"
     command = words("linear_probe", stream_of(pictures), full)
     run_cell(ready("linear_probe", stream_of(pictures)), Results(calm), Silent())  # fills the caches too
-    monkeypatch.setattr(carryover.run, "Journal", lambda folder, states: Journal(folder, 0.0, states))
+    monkeypatch.setattr(carryover.cells.run, "Journal", lambda folder, states: Journal(folder, 0.0, states))
     left = calls
 
     def fsync(descriptor: int) -> None:

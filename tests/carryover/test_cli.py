@@ -17,10 +17,10 @@ from made_records import made
 from tiny_cells import HERE, only_record, program, python, ready, same_outcome, stream_of, words
 
 from benchmarks.progress import Silent
-from carryover.cli import cli
-from carryover.record import Cost
-from carryover.results import Results
-from carryover.run import run_cell
+from carryover.cells.run import run_cell
+from carryover.commands.cli import cli
+from carryover.records.record import Cost
+from carryover.records.results import Results
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +167,7 @@ def test_a_wrong_command_line_is_refused(typed: list[str], capsys: pytest.Captur
 INTERRUPT = """
 import os, signal
 import backbones.training as training
-from carryover.journal import Journal
+from carryover.protocols.journal import Journal
 # Whoever starts the tests in the background starts them with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 Journal.__init__.__defaults__ = (0.0, None)

@@ -12,11 +12,11 @@ from made_records import CONTRACT, made
 from test_plugins import METHOD
 from tiny_cells import stream_of, words
 
-from carryover import cell
-from carryover.cli import cli
-from carryover.record import Record
-from carryover.results import Results
-from carryover.selection import Rule
+from carryover.cells import ready as cell
+from carryover.cells.selection import Rule
+from carryover.commands.cli import cli
+from carryover.records.record import Record
+from carryover.records.results import Results
 
 STREAM = "split-digits?per_class=10"
 MANUAL = CONTRACT | {"selection": "manual"}

@@ -10,7 +10,7 @@ from made_records import CONTRACT, made
 
 from benchmarks.errors import RequestError
 from benchmarks.stream import StreamInfo
-from carryover.contract import PARTS, Contract, contract_of, differences, same_table
+from carryover.records.contract import PARTS, Contract, contract_of, differences, same_table
 
 INFO = StreamInfo(
     name="split-digits",

@@ -19,10 +19,10 @@ from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.store import Store
-from carryover import workers
-from carryover.cell import ReadyCell
-from carryover.devices import choose
-from carryover.results import Results
+from carryover.cells import workers
+from carryover.cells.devices import choose
+from carryover.cells.ready import ReadyCell
+from carryover.records.results import Results
 
 
 @pytest.fixture

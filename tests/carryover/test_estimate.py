@@ -7,9 +7,9 @@ import pytest
 from made_records import made
 from tiny_cells import ready
 
-from carryover.cell import ReadyCell
-from carryover.estimate import seconds
-from carryover.record import Candidate, Cost, Record, Row, Selection
+from carryover.cells.estimate import seconds
+from carryover.cells.ready import ReadyCell
+from carryover.records.record import Candidate, Cost, Record, Row, Selection
 
 DIGITS = "embedded-transfer?only=digits&size=32"
 EPISODES = "embedded-episodes?episodes={}&way=5&support=20"

@@ -16,12 +16,12 @@ from test_plugins import METHOD, install
 from tiny_cells import HERE, ready, stream_of
 
 from benchmarks.errors import RequestError
-from carryover import loading, plugins
 from carryover.new import Wanted, write
-from carryover.results import Results
+from carryover.plugins import catalogue, importing
+from carryover.records.results import Results
 
 FOREIGN = [Wanted("method", "theirs"), Wanted("stream", "their_stream"), Wanted("backbone", "their_backbone")]
-START = "import sys; from carryover.cli import cli; sys.exit(cli(sys.argv[1:]))"
+START = "import sys; from carryover.commands.cli import cli; sys.exit(cli(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +111,12 @@ def test_a_plugin_that_hangs_is_named_and_given_up(
     hangs = "import time\nwhile True:\n    time.sleep(0.05)\n"
     install(tmp_path, "[carryover.methods]\nguess = hangs_at_import:Guess\n", hangs_at_import=hangs)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(loading, "SLOW", 0.2)
-    monkeypatch.setattr(loading, "LIMIT", 0.6)
+    monkeypatch.setattr(importing, "SLOW", 0.2)
+    monkeypatch.setattr(importing, "LIMIT", 0.6)
     started = time.monotonic()
-    assert "guess" in plugins.methods()  # listed, since nothing is imported for it
+    assert "guess" in catalogue.methods()  # listed, since nothing is imported for it
     with pytest.raises(RequestError, match=r"'guess' of foreign 1\.0 did not come to an end of its import"):
-        plugins.method_class("guess")
+        catalogue.method_class("guess")
     assert time.monotonic() - started < 20
     assert (
         "method 'guess' of foreign 1.0 has been importing for 0.2 s; Ctrl-C stops it"
@@ -137,13 +137,13 @@ def test_two_packages_of_one_name_are_both_named_and_cost_nobody_else(
             f"Metadata-Version: 2.1\nName: other-{version[0]}\nVersion: {version}\n"
         )
         monkeypatch.syspath_prepend(folder)
-    problem = plugins.methods()["guess"].problem
+    problem = catalogue.methods()["guess"].problem
     assert "two methods are named 'guess'" in problem
     assert "other-1 1.0" in problem
     assert "other-2 2.0" in problem
     with pytest.raises(RequestError, match="two methods are named 'guess'"):
-        plugins.method_class("guess")
-    assert plugins.method_class("ncm")[1].name == "ncm"
+        catalogue.method_class("guess")
+    assert catalogue.method_class("ncm")[1].name == "ncm"
 
 
 def test_a_backbone_that_is_no_recipe_is_refused(

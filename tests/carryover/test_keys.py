@@ -18,9 +18,9 @@ from backbones import names, tiny
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
-from carryover import code
-from carryover.cell import PRESETS, ReadyCell
-from carryover.code import reach, source_digest
+from carryover.cells.ready import PRESETS, ReadyCell
+from carryover.plugins.catalogue import code
+from carryover.plugins.code import reach, source_digest
 
 NUMERICS = Numerics(fused_training=True, device_name="this processor")
 
@@ -236,7 +236,7 @@ def test_a_cell_reaches_its_own_method_and_no_other(pictures: Path) -> None:
     assert {"methods.meat", "methods.meat.masks", "methods.base.gradient", "backbones.training"} <= set(
         found.modules
     )
-    assert not {"methods.joint", "methods.ncm", "carryover.table"} & set(found.modules)
+    assert not {"methods.joint", "methods.ncm", "carryover.tables.table"} & set(found.modules)
     assert {"torch", "timm", "numpy"} <= set(found.packages)
 
 

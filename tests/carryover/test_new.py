@@ -10,8 +10,8 @@ import pytest
 from tiny_cells import HERE, only_record
 
 from benchmarks.errors import RequestError
-from carryover import plugins
-from carryover.cli import cli
+from carryover import HOUSE
+from carryover.commands.cli import cli
 from carryover.new import METHODS, ROOM, TEMPLATES, Wanted, in_room, write
 
 EVERYTHING = [Wanted("method", f"mine_{start}", start) for start in METHODS]
@@ -71,7 +71,7 @@ def test_what_is_written_is_in_order_in_a_room_and_in_a_package(wanted: Wanted, 
     room.write_text(in_room(wanted.source()))
     package = tmp_path / "package"
     write(wanted, package)
-    house = str(plugins.HOUSE / "pyproject.toml")
+    house = str(HOUSE / "pyproject.toml")
     for settings, path in ((house, room), (str(package / "pyproject.toml"), package)):
         for check in (["check"], ["format", "--check"]):
             command = [sys.executable, "-m", "ruff", *check, "--no-cache", "--config", settings, str(path)]
@@ -89,7 +89,11 @@ def test_a_room_is_handed_no_import_of_the_roof() -> None:
 def test_the_templates_are_typed_strictly() -> None:
     files = [str(path) for path in TEMPLATES.glob("*.py")]
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", *files], cwd=plugins.HOUSE, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mypy", *files],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout
 
@@ -97,15 +101,15 @@ def test_the_templates_are_typed_strictly() -> None:
 def clone(folder: Path) -> Path:
     """The rooms of this house, linked file by file, so that a new file is in the copy alone."""
     for path in (
-        plugins.HOUSE.joinpath("pyproject.toml"),
+        HOUSE.joinpath("pyproject.toml"),
         *sorted(
             path
             for room in ("benchmarks", "backbones", "methods", "carryover")
-            for path in (plugins.HOUSE / room).rglob("*")
+            for path in (HOUSE / room).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         ),
     ):
-        copy = folder / path.relative_to(plugins.HOUSE)
+        copy = folder / path.relative_to(HOUSE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.symlink_to(path) if path.suffix != ".py" else copy.write_bytes(path.read_bytes())
     return folder
@@ -115,7 +119,8 @@ def clone(folder: Path) -> Path:
 def test_a_new_file_in_a_clone_is_listed_and_runs(measured: None, tmp_path: Path) -> None:
     house = clone(tmp_path / "house")
     start = [
-        "import sys; sys.path.insert(0, '.'); from carryover.cli import cli; sys.exit(cli(sys.argv[1:]))"
+        "import sys; sys.path.insert(0, '.'); "
+        "from carryover.commands.cli import cli; sys.exit(cli(sys.argv[1:]))"
     ]
 
     def carryover(*words: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_records import made
 
-from carryover.metrics import from_matrix
+from carryover.metrics.continual import from_matrix
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "continual_metrics.json"
 
@@ -37,7 +37,7 @@ def test_forgetting_last_and_backward_transfer_are_avalanches():
 @pytest.mark.slow
 def test_a_record_becomes_a_wandb_run_without_any_network(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")
-    from carryover.tracking import log_record
+    from carryover.commands.tracking import log_record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
@@ -52,7 +52,7 @@ def test_a_record_becomes_a_wandb_run_without_any_network(tmp_path, monkeypatch)
 
 def test_asking_for_wandb_where_it_is_missing_is_refused_in_one_sentence(monkeypatch):
     from benchmarks.errors import RequestError
-    from carryover import tracking
+    from carryover.commands import tracking
 
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match="pip install"):

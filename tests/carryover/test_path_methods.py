@@ -10,9 +10,10 @@ from test_plugins import METHOD
 from tiny_cells import only_record, python, ready, stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover import cell, local, plugins
-from carryover.cli import cli
-from carryover.results import Results
+from carryover.cells import ready as cell
+from carryover.commands.cli import cli
+from carryover.plugins import catalogue, file
+from carryover.records.results import Results
 
 
 def method_file(folder: Path, text: str = METHOD, name: str = "my_method.py") -> Path:
@@ -58,7 +59,7 @@ def test_its_code_is_in_the_key_and_its_place_is_not(pictures: Path, tmp_path: P
     changed = method_file(tmp_path / "d", METHOD.replace("float = 1.0", "float = 1.5"))
     assert key(plain, pictures) == key(moved, pictures) == key(reworded, pictures)
     assert key(plain, pictures) != key(changed, pictures)
-    names = {plugins.method_class(str(path))[0].name for path in (plain, changed)}
+    names = {catalogue.method_class(str(path))[0].name for path in (plain, changed)}
     assert len(names) == 2, "two files of one name would share a line of the table"
 
 
@@ -73,16 +74,16 @@ def test_one_of_several_classes_is_named_after_a_colon(tmp_path: Path) -> None:
         METHOD[METHOD.index("class Guess") :].replace("class Guess", "class Other").replace('"guess"', '"o"')
     )
     path = method_file(tmp_path, METHOD + "\n\n" + second)
-    assert plugins.method_class(f"{path}:Other")[1].__name__ == "Other"
+    assert catalogue.method_class(f"{path}:Other")[1].__name__ == "Other"
     with pytest.raises(RequestError, match=r"2 subclasses of Method \(Guess, Other\); name one, .*:Guess"):
-        plugins.method_class(str(path))
+        catalogue.method_class(str(path))
     with pytest.raises(RequestError, match="has no method 'Third'; it has Guess, Other"):
-        plugins.method_class(f"{path}:Third")
+        catalogue.method_class(f"{path}:Third")
 
 
 def test_only_files_are_taken_for_files() -> None:
-    assert all(map(local.is_path, ("./a.py", "a.py", "/x/a.py:Mine", "~/a.py")))
-    assert not any(map(local.is_path, ("ncm", "sklearn:sklearn.svm.LinearSVC", "a.py:Mine@1a2b3c4d")))
+    assert all(map(file.is_path, ("./a.py", "a.py", "/x/a.py:Mine", "~/a.py")))
+    assert not any(map(file.is_path, ("ncm", "sklearn:sklearn.svm.LinearSVC", "a.py:Mine@1a2b3c4d")))
 
 
 @pytest.mark.slow

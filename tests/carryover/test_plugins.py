@@ -13,8 +13,8 @@ import pytest
 from tiny_cells import only_record, python, stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover import plugins
-from carryover.cli import cli
+from carryover.commands.cli import cli
+from carryover.plugins import catalogue
 
 HEAVY = ("torch", "timm", "pandas", "pyarrow", "sklearn", "scipy", "matplotlib", "torchvision")
 COMMAND = Path(sys.executable).parent / "carryover"
@@ -55,7 +55,7 @@ def test_listing_one_kind(kind: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_four_reference_rows_declare_themselves() -> None:
-    assert {n for n, p in plugins.methods().items() if p.reference} == {
+    assert {n for n, p in catalogue.methods().items() if p.reference} == {
         "ncm",
         "linear_probe",
         "full_finetune",
@@ -183,9 +183,9 @@ def test_a_name_that_is_taken_names_both_sides(
     assert cli(["ls", "methods"]) == 0
     assert said in capsys.readouterr().out
     with pytest.raises(RequestError) as refused:
-        plugins.method_class("meat")
+        catalogue.method_class("meat")
     assert said in str(refused.value)
-    assert plugins.method_class("ncm")[1].name == "ncm"
+    assert catalogue.method_class("ncm")[1].name == "ncm"
 
 
 @pytest.mark.parametrize(
@@ -211,17 +211,17 @@ def test_a_plugin_that_does_not_load_is_named_and_costs_nobody_else(
     assert cli(["ls"]) == 0
     capsys.readouterr()
     with pytest.raises(RequestError) as refused:
-        plugins.method_class("guess")
+        catalogue.method_class("guess")
     assert said in str(refused.value)
     assert "'guess'" in str(refused.value)
-    assert plugins.method_class("ncm")[1].name == "ncm"
+    assert catalogue.method_class("ncm")[1].name == "ncm"
 
 
 def test_a_foreign_stream_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = "from carryover import Stream\nclass Mine(Stream):\n    catalogue = {'mine': 'one line'}\n"
     install(tmp_path, "[carryover.streams]\nmine = stream_plugin:Mine\n", stream_plugin=stream)
     monkeypatch.syspath_prepend(tmp_path)
-    plugin, found = plugins.stream_class("mine")
+    plugin, found = catalogue.stream_class("mine")
     assert (plugin.origin, found.__name__) == ("foreign 1.0", "Mine")
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import episode_lab as lab
 import pytest
 
-from carryover import prepare
-from carryover.cli import cli
-from carryover.journal import Journal
+from carryover.commands import prepare
+from carryover.commands.cli import cli
+from carryover.protocols.journal import Journal
 
 HERE = ["--device", "cpu", "--threads", "1"]
 TOAST = ["toast", "-o", "pretune_epochs=4", "-o", "batch_size=16"]

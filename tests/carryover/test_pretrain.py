@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from carryover.cli import cli
+from carryover.commands.cli import cli
 
 SHORT = ["-o", "epochs=2", "-o", "batch_size=16", "-o", "warmup_epochs=1"]
 HERE = ["--device", "cpu", "--threads", "1"]

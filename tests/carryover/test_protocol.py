@@ -17,13 +17,13 @@ from benchmarks.images import Chunk, Inputs, Labelled
 from benchmarks.progress import Silent
 from benchmarks.stream import Exam, Scenario, StreamInfo, Task
 from benchmarks.streams.split import SplitStream
-from carryover.journal import Journal
+from carryover.cells.run import run_cell
 from carryover.protocols import continual
 from carryover.protocols.continual import Outcome, state_digest
+from carryover.protocols.journal import Journal
 from carryover.protocols.work import PredictionError, pick
-from carryover.record import unpack_hits
-from carryover.results import Results
-from carryover.run import run_cell
+from carryover.records.record import unpack_hits
+from carryover.records.results import Results
 from methods.base import Footprint, Method
 from methods.meat import MEAT
 

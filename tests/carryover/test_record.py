@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as arrays
 from made_records import COST, made
 from msgspec.structs import replace
 
-import carryover.record
-from carryover.record import Cell, Row, decode, encode, json_schema, pack_hits, unpack_hits
+import carryover.records.record
+from carryover.records.record import Cell, Row, decode, encode, json_schema, pack_hits, unpack_hits
 
-PUBLISHED = Path(carryover.record.__file__).with_name("record.schema.json")
+PUBLISHED = Path(carryover.records.record.__file__).with_name("record.schema.json")
 
 hits = arrays.arrays(bool, st.integers(0, 70))
 options = st.dictionaries(
@@ -67,9 +67,8 @@ def test_rows_stand_one_to_a_line():
 
 def test_the_published_schema_is_in_step():
     assert PUBLISHED.read_bytes() == json_schema(), (
-        "write it anew: python -c 'import sys, carryover.record as r; "
-        "sys.stdout.buffer.write(r.json_schema())' > carryover/record.schema.json"
-        " > carryover/record.schema.json"
+        "write it anew: python -c 'import sys, carryover.records.record as r; "
+        "sys.stdout.buffer.write(r.json_schema())' > carryover/records/record.schema.json"
     )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from carryover.cli import _carryover
-from carryover.plugins import backbone_plugin, methods, stream_plugin
-from carryover.request import Request
-from carryover.results import Results
+from carryover.cells.request import Request
+from carryover.commands.cli import _carryover
+from carryover.plugins.catalogue import backbone_plugin, methods, stream_plugin
+from carryover.records.results import Results
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 LINES = [line for line in (REFERENCE / "cells").read_text().splitlines() if not line.startswith("#")]

@@ -7,8 +7,9 @@ import shlex
 import pytest
 
 from benchmarks.errors import RequestError
-from carryover import cli, plugins, prepare, pretrain
-from carryover.request import Request, again
+from carryover.cells.request import Request, again
+from carryover.commands import cli, prepare, pretrain
+from carryover.plugins import catalogue
 
 
 def typed(**words: object) -> Request:
@@ -21,15 +22,15 @@ def test_a_name_that_is_listed_twice_counts_once() -> None:
 
 
 def test_all_are_those_that_ls_lists() -> None:
-    listed = plugins.methods()
+    listed = catalogue.methods()
     assert typed(method="all").methods == tuple(name for name in listed if not listed[name].problem)
     assert typed(method="./mine.py,all").methods == ("./mine.py", *typed(method="all").methods)
 
 
 def test_all_leaves_out_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = plugins.Plugin("broken", "", "theirs 1.0", "theirs", "Broken", problem="it raises")
-    whole = plugins.Plugin("whole", "", "theirs 1.0", "theirs", "Whole")
-    monkeypatch.setattr(plugins, "methods", lambda: {"broken": broken, "whole": whole})
+    broken = catalogue.Plugin("broken", "", "theirs 1.0", "theirs", "Broken", problem="it raises")
+    whole = catalogue.Plugin("whole", "", "theirs 1.0", "theirs", "Whole")
+    monkeypatch.setattr(catalogue, "methods", lambda: {"broken": broken, "whole": whole})
     assert typed(method="all").methods == ("whole",)
 
 

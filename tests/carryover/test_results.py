@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import CONTRACT, made
 
-import carryover.results
+import carryover.records.results
 from benchmarks.errors import RequestError
-from carryover.record import encode
-from carryover.results import Results, current, failures, slug
+from carryover.records.record import encode
+from carryover.records.results import Results, current, failures, slug
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_and_while_writing(tmp
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(carryover.results, "write_atomic", full)
+    monkeypatch.setattr(carryover.records.results, "write_atomic", full)
     with pytest.raises(RequestError, match="No space left on device"):
         Results(tmp_path).write(made())
 
@@ -181,7 +181,7 @@ def test_a_read_only_file_system_is_refused(tmp_path, monkeypatch):
     def read_only(**where):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(carryover.results.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(carryover.records.results.tempfile, "TemporaryFile", read_only)
     with pytest.raises(RequestError, match="Read-only file system"):
         Results(tmp_path).check_writable()
 

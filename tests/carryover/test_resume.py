@@ -16,13 +16,13 @@ import tiny_cells
 import torch
 from tiny_cells import only_record, python, ready, same_outcome, stream_of, words
 
-import carryover.journal
-import carryover.run
+import carryover.cells.run
+import carryover.protocols.journal
 from benchmarks.progress import Silent
-from carryover.journal import Journal, Progress
-from carryover.record import Row
-from carryover.results import Results
-from carryover.run import run_cell
+from carryover.cells.run import run_cell
+from carryover.protocols.journal import Journal, Progress
+from carryover.records.record import Row
+from carryover.records.results import Results
 
 
 class Short(Journal):
@@ -67,7 +67,7 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
 ) -> None:
     cell = ready(method, stream_of(pictures, scenario=scenario), backbone)
     run_cell(cell, Results(tmp_path / "calm"), Silent())
-    monkeypatch.setattr(carryover.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
     deaths = 0
     while True:
         try:
@@ -84,7 +84,9 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
 
 def test_the_time_before_a_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(carryover.journal, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        carryover.protocols.journal, "time", types.SimpleNamespace(monotonic=lambda: clock[0])
+    )
     first = Journal(tmp_path)
     first.begin()
     clock[0] += 20
@@ -146,14 +148,14 @@ MOMENTS = {
     "an evaluation": ("carryover.protocols.continual", "_score", 1),
     "a file of the journal half written": ("os", "fsync", 3),
     "a file of the journal written and not yet renamed": ("os", "replace", 2),
-    "all done, nothing written": ("carryover.results", "_pack_predictions", 1),
-    "the predictions written and the record not": ("carryover.results", "encode", 1),
+    "all done, nothing written": ("carryover.records.results", "_pack_predictions", 1),
+    "the predictions written and the record not": ("carryover.records.results", "encode", 1),
     "the journal half removed": ("shutil", "rmtree", 1),
 }
 KILLER = """
 import importlib, os, signal
-import carryover.run, carryover.results, backbones.training, carryover.protocols.continual
-from carryover.journal import Journal
+import carryover.cells.run, carryover.records.results, backbones.training, carryover.protocols.continual
+from carryover.protocols.journal import Journal
 Journal.__init__.__defaults__ = (0.0, None)
 where, name, at = {moment!r}
 module = importlib.import_module(where)
@@ -181,7 +183,7 @@ def test_kill_9_at_eight_chosen_moments_of_one_run(measured: None, tmp_path: Pat
     """One cell, killed again and again, each time further on; then left alone."""
     stream = "split-digits?per_class=10"
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    from carryover.cli import cli
+    from carryover.commands.cli import cli
 
     assert cli(words("meat", stream, calm, "--quiet")) == 0
     command = words("meat", stream, killed)
@@ -199,7 +201,7 @@ def test_kill_9_at_eight_chosen_moments_of_one_run(measured: None, tmp_path: Pat
 @pytest.mark.slow
 def test_kill_9_at_random_moments(measured: None, tmp_path: Path) -> None:
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    from carryover.cli import cli
+    from carryover.commands.cli import cli
 
     options = ["--stream", "split-digits?per_class=10", "--results"]
     base = ["run", "--method", "meat", "--backbone", "tiny_vit", *tiny_cells.HERE, "-o", "min_steps=60"]
@@ -222,10 +224,10 @@ def test_warnings_from_before_a_kill_are_in_the_record(
 ) -> None:
     # meat warns when a task begins that no bit can flip; whoever reads the table must know it.
     cell = ready("meat", stream_of(pictures), options=tiny_cells.QUICK)
-    monkeypatch.setattr(carryover.run, "Journal", functools.partial(Journal, interval=0.0))
+    monkeypatch.setattr(carryover.cells.run, "Journal", functools.partial(Journal, interval=0.0))
     calm = run_cell(cell, Results(tmp_path / "calm"), Silent())
     assert any("no mask bit can flip" in note for note in calm.notes)
-    monkeypatch.setattr(carryover.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
     for _ in range(50):
         try:
             resumed = run_cell(cell, Results(tmp_path / "killed"), Silent())

@@ -15,10 +15,10 @@ from backbones import loading
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Task
-from carryover.journal import Journal
+from carryover.cells.run import finished, make_method, run_cell
 from carryover.protocols import continual
-from carryover.results import Results
-from carryover.run import finished, make_method, run_cell
+from carryover.protocols.journal import Journal
+from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 from methods.ncm import NCM
 

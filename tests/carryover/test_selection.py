@@ -14,9 +14,9 @@ import pytest
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
+from carryover.cells.selection import NothingToChooseError, Rule, candidates, select
 from carryover.protocols.work import PredictionError, Trial
-from carryover.record import Candidate, Selection
-from carryover.selection import NothingToChooseError, Rule, candidates, select
+from carryover.records.record import Candidate, Selection
 
 KEY = "0" * 64
 IMAGES = 100

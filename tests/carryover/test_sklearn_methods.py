@@ -11,10 +11,10 @@ from safetensors.torch import load, save
 from tiny_cells import ready, stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover import plugins
-from carryover.cli import cli
-from carryover.journal import Journal
-from carryover.run import make_method
+from carryover.cells.run import make_method
+from carryover.commands.cli import cli
+from carryover.plugins import catalogue
+from carryover.protocols.journal import Journal
 from methods.base import Method
 from methods.sklearn_classifier import classifier_method
 
@@ -143,7 +143,7 @@ def test_the_record_knows_the_package_of_the_classifier(measured: None, pictures
 
 @pytest.mark.parametrize("path", ["sklearn.linear_model.RidgeClassifier", "sklearn.naive_bayes.GaussianNB"])
 def test_a_classifier_needs_no_seed(path: str) -> None:
-    plugin, found = plugins.method_class(f"sklearn:{path}")
+    plugin, found = catalogue.method_class(f"sklearn:{path}")
     assert plugin.named == (path.rpartition(".")[0],)
     assert found._new(found.Config(), 0) is not None
 
@@ -162,4 +162,4 @@ def test_a_classifier_that_only_predicts_gives_one_hot() -> None:
 
 def test_unknown_methods_are_told_of_both(measured: None) -> None:
     with pytest.raises(RequestError, match=r"\./FILE\.py is one as it is, and so is sklearn:CLASS"):
-        plugins.method_class("nothing")
+        catalogue.method_class("nothing")

@@ -8,9 +8,9 @@ import pytest
 from tiny_cells import stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover.cli import cli
-from carryover.results import Results
-from carryover.tracking import check_wandb
+from carryover.commands.cli import cli
+from carryover.commands.tracking import check_wandb
+from carryover.records.results import Results
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 

@@ -13,19 +13,19 @@ from test_resume import Short
 from tiny_cells import ready, same_outcome, stream_of
 from tiny_transfer import GROUPS, SIZES, TASKS, Dial, TinyEpisodes, TinyTransfer, cell_of
 
-import carryover.run
+import carryover.cells.run
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Stream, Task
-from carryover.code import reach
-from carryover.journal import Journal
-from carryover.metrics import transfer_metrics
+from carryover.cells.run import run_cell
+from carryover.cells.selection import Rule
+from carryover.metrics.continual import transfer_metrics
+from carryover.plugins.code import reach
 from carryover.protocols import continual, few_shot
-from carryover.record import Record, Row
-from carryover.render import report_text
-from carryover.results import Results
-from carryover.run import run_cell
-from carryover.selection import Rule
+from carryover.protocols.journal import Journal
+from carryover.records.record import Record, Row
+from carryover.records.results import Results
+from carryover.tables.report import report_text
 
 TRAIN, VAL, TEST = SIZES
 
@@ -237,7 +237,7 @@ def test_another_rule_or_option_is_another_choice_and_a_seed_is_not() -> None:
 
 
 def test_the_code_that_selects_is_part_of_the_key() -> None:
-    assert "carryover.selection" in reach(["carryover.protocols.transfer"]).modules
+    assert "carryover.cells.selection" in reach(["carryover.protocols.transfer"]).modules
 
 
 def test_killed_at_every_fit_of_selection_and_of_tasks_it_ends_the_same(
@@ -278,7 +278,7 @@ def test_a_training_that_is_gone_on_with_is_never_that_of_another_task(
         patch.setattr(Journal, "due", lambda self: True)
         assert run_cell(cell, Results(tmp_path / "saving"), Silent()).status == "ok"
     same_outcome(tmp_path / "saving", tmp_path / "calm")
-    monkeypatch.setattr(carryover.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
     for _ in range(30):
         try:
             run_cell(cell, Results(tmp_path / "killed"), Silent())

@@ -11,16 +11,16 @@ import pytest
 from made_records import CONTRACT, COST, made
 from msgspec.structs import replace
 
-from carryover.columns import columns
-from carryover.export import as_csv, as_json, markdown
-from carryover.metrics import transfer_metrics
-from carryover.published import META_DATASET, SOURCES, VTAB, published_for
-from carryover.record import Record, Row
-from carryover.render import report_text
-from carryover.results import Results
-from carryover.selection import Rule
-from carryover.table import Line, table
-from carryover.terminal import drawn
+from carryover.cells.selection import Rule
+from carryover.metrics.continual import transfer_metrics
+from carryover.records.record import Record, Row
+from carryover.records.results import Results
+from carryover.tables.columns import columns
+from carryover.tables.export import as_csv, as_json, markdown
+from carryover.tables.published import META_DATASET, SOURCES, VTAB, published_for
+from carryover.tables.report import report_text
+from carryover.tables.table import Line, table
+from carryover.tables.terminal import drawn
 
 GROUPS = ("natural",) * 7 + ("specialised",) * 4 + ("structured",) * 8
 NAMES = tuple(f"{group[:4]}-{number}" for number, group in enumerate(GROUPS))

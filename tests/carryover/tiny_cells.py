@@ -10,9 +10,9 @@ from backbones.numerics import Numerics
 from benchmarks.progress import Silent
 from benchmarks.store import Store
 from benchmarks.stream import Place
-from carryover.cell import Conditions, ReadyCell, Workshop
-from carryover.record import Cell, Record
-from carryover.results import Results
+from carryover.cells.ready import Conditions, ReadyCell, Workshop
+from carryover.records.record import Cell, Record
+from carryover.records.results import Results
 
 QUICK = {"epochs": "2", "batch_size": "16", "min_steps": "0"}
 SHORT = {
@@ -65,7 +65,7 @@ def python(code: str, arguments: list[str], **settings: object) -> subprocess.Co
 
 def program(code: str) -> str:
     """The command line as a Python program, after `code`."""
-    return f"import sys\n{code}\nfrom carryover.cli import cli\nsys.exit(cli(sys.argv[1:]))"
+    return f"import sys\n{code}\nfrom carryover.commands.cli import cli\nsys.exit(cli(sys.argv[1:]))"
 
 
 def only_record(root: Path) -> Record:

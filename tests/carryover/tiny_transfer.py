@@ -16,9 +16,9 @@ from benchmarks.images import Chunk, Inputs, Labelled
 from benchmarks.naming import typed
 from benchmarks.store import Store
 from benchmarks.stream import Episode, Exam, Pool, Stream, StreamInfo, Task
-from carryover.cell import Conditions, ReadyCell, config_dict
-from carryover.plugins import Plugin, method_class
-from carryover.record import Cell
+from carryover.cells.ready import Conditions, ReadyCell, config_dict
+from carryover.plugins.catalogue import Plugin, method_class
+from carryover.records.record import Cell
 from methods.base import Footprint, Method
 
 TASKS = ("fur", "bark", "dots")

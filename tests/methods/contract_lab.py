@@ -28,7 +28,7 @@ from benchmarks.streams import split
 from benchmarks.streams.split import SplitStream
 from carryover.check import promises
 from carryover.check.subject import Subject
-from carryover.plugins import method_class, methods
+from carryover.plugins.catalogue import method_class, methods
 from methods.base import Method, ParameterEfficient
 
 BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")

@@ -14,7 +14,7 @@ from backbones.numerics import Numerics
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
-from carryover.plugins import method_class, methods
+from carryover.plugins.catalogue import method_class, methods
 from methods.base import Context, GradientMethod, ParameterEfficient
 from methods.vpt import swin
 

@@ -13,7 +13,7 @@ import torch
 from measure import Row, interleave, quartiles
 from workload import Setup
 
-from carryover.machine import high_water
+from carryover.cells.machine import high_water
 from methods.crosstransformer.head import CrossHead, Form
 
 SUPPORT, QUERIES, CLASSES, WIDTH = 500, 50, 10, 192

@@ -16,9 +16,9 @@ from backbones.backbone import Backbone
 from benchmarks.store import Store
 from benchmarks.stream import Place, Stream, StreamInfo
 from benchmarks.streams.episodes import EpisodeStream
-from carryover.journal import Journal
-from carryover.progress import shown
+from carryover.commands.screen import shown
 from carryover.protocols import few_shot
+from carryover.protocols.journal import Journal
 from carryover.protocols.work import Work
 from methods.base import Method
 from methods.crosstransformer import CrossTransformer

@@ -20,11 +20,11 @@ from backbones.backbone import Backbone
 from benchmarks.images import Labelled
 from benchmarks.store import Store
 from benchmarks.stream import Exam, StreamInfo, Task
-from carryover.journal import Journal
-from carryover.progress import shown
+from carryover.cells.selection import Rule, candidates, select
+from carryover.commands.screen import shown
 from carryover.protocols import transfer
+from carryover.protocols.journal import Journal
 from carryover.protocols.work import Work
-from carryover.selection import Rule, candidates, select
 from methods.base import Method
 from methods.linear_probe import LinearProbe
 

@@ -13,7 +13,7 @@ from workload import Setup, pictures, terminal
 
 from benchmarks.sources import open_source
 from benchmarks.store import Store
-from carryover.progress import shown
+from carryover.commands.screen import shown
 
 
 def throughput(setup: Setup) -> Iterator[Row]:

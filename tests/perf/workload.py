@@ -15,8 +15,8 @@ from backbones.backbone import Backbone
 from benchmarks.images import Chunk, Inputs, Labelled, Pixels
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo, Task
-from carryover.journal import Journal
-from carryover.progress import shown
+from carryover.commands.screen import shown
+from carryover.protocols.journal import Journal
 from methods.base import Context, Method
 
 NETWORK = "vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&weights=random"

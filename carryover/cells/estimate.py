@@ -1,0 +1,63 @@
+"""How long a cell may take, told from the records of earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.stream import StreamInfo
+from carryover.cells.ready import ReadyCell
+from carryover.cells.selection import SEARCH
+from carryover.metrics.continual import protocol_of
+from carryover.records.record import Record
+
+
+def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float | None:
+    """From the record most like the cell; None where none has its method, backbone, protocol and rule.
+
+    chosen: whether the cell's options are chosen already, so that no candidate need be tried. What a record
+    says is scaled: learning and scoring episodes by their number, learning tasks of a transfer stream by
+    theirs, everything else by the size of the test sets.
+    """
+    info, wanted = cell.stream.info, cell.cell
+    rule = "" if cell.rule is None else cell.rule.describe()
+    alike = [
+        record
+        for record in records
+        if record.status == "ok"
+        and record.rows
+        and (record.cell.method, record.cell.backbone) == (wanted.method, wanted.backbone)
+        and protocol_of(record.contract).replace("-", "_") == info.protocol
+        and _rule(record) == rule
+    ]
+    if not alike:
+        return None
+    nearest = max(
+        alike,
+        key=lambda record: (
+            record.cell.stream == wanted.stream,
+            record.cell.options == wanted.options,
+            record.ended,
+        ),
+    )
+    cost, tried = nearest.cost, sum(candidate.passes for candidate in nearest.selection.candidates)
+    train = cost.train_s * (1 + (0 if chosen else tried / (cost.passes or 1)))
+    learnt, scored = _ratios(nearest, info)
+    return cost.prepare_s + train * learnt + cost.eval_s * scored
+
+
+def _rule(record: Record) -> str:
+    """By which options were searched; "" where they were not."""
+    said = record.contract.get("selection", "")
+    return said.partition(";")[0] if said.startswith(SEARCH) else ""
+
+
+def _ratios(record: Record, info: StreamInfo) -> tuple[float, float]:
+    """How much more there is to learn, and to score, than what was recorded."""
+    if info.protocol == "few_shot":
+        episodes = info.episodes * info.tasks / len(record.rows)
+        return episodes, episodes
+    tested = sum({row.task: row.n for row in record.rows}.values())
+    scored = sum(test for _, _, test in info.sizes) / max(tested, 1)
+    if info.protocol == "transfer":
+        return info.tasks / max(len(record.tasks), 1), scored
+    return scored, scored

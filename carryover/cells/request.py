@@ -1,0 +1,184 @@
+"""What was typed: a matrix of cells, and how to run it."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import RequestError
+from benchmarks.naming import parse
+from carryover.records.record import Cell, Option, show_option
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed: a matrix of cells, and how to run it.
+
+    methods: may carry options of their own (`lora?rank=4`), which count before `options`, those of all.
+    devices: none for the machine's own choice
+    """
+
+    methods: tuple[str, ...]
+    streams: tuple[str, ...]
+    backbones: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Option]
+    results: Path | None = None
+    devices: tuple[str, ...] = ()
+    threads: int | None = None
+    eval_batch: int = 256
+    reuse: bool = True
+    selection: str | None = None
+    jobs: int = 1
+    workers: int = 2
+    timeout: float | None = None
+    save_states: bool = False
+    wandb: str | None = None
+    quiet: bool = False
+
+    @classmethod
+    def typed(cls, asked: Mapping[str, Any]) -> Request:
+        """From the command line's values; RequestError for a seed or an option that is none."""
+        return cls(
+            methods=_methods(asked["method"]),
+            streams=_names("stream", asked["stream"]),
+            backbones=_names("backbone", asked["backbone"]),
+            seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
+            options=dict(option(text) for text in asked["options"]),
+            devices=_names("device", device) if (device := asked.get("device")) else (),
+            reuse=not asked["no_reuse"],
+            **{
+                name: asked[name]
+                for name in (
+                    "results",
+                    "threads",
+                    "eval_batch",
+                    "jobs",
+                    "workers",
+                    "timeout",
+                    "selection",
+                )
+                if name in asked
+            },
+            save_states=asked.get("save_states", False),
+            wandb=asked.get("wandb"),
+            quiet=asked.get("quiet", False),
+        )
+
+    def cells(self) -> list[Cell]:
+        """The matrix, methods outermost; RequestError for options that are none."""
+        variants = [(name, {**self.options, **own}) for name, own in map(parse, self.methods)]
+        return [
+            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=options)
+            for (method, options), stream, backbone, seed in itertools.product(
+                variants, self.streams, self.backbones, self.seeds
+            )
+        ]
+
+    def words(
+        self, cell: Cell | None = None, method: str | None = None, device: str | None = None
+    ) -> list[str]:
+        """The command line that asks for this request, for one of its cells, or for another method there."""
+        words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
+        words += ["--stream", cell.stream if cell else ",".join(self.streams)]
+        words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
+        words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
+        if method is None:
+            options = cell.options if cell else self.options
+            words += [
+                word for name, value in options.items() for word in ("-o", f"{name}={show_option(value)}")
+            ]
+        devices = device or ",".join(self.devices) or None
+        given = [("--results", self.results), ("--device", devices), ("--threads", self.threads)]
+        words += [word for name, value in given if value is not None for word in (name, str(value))]
+        words += [] if self.eval_batch == 256 else ["--eval-batch", str(self.eval_batch)]
+        words += [] if self.reuse else ["--no-reuse"]
+        words += [] if self.selection is None else ["--selection", self.selection]
+        words += ["--save-states"] if self.save_states else []
+        if cell is None:  # how the cells are run is of no concern to one of them
+            how: list[tuple[str, object, object]] = [
+                ("--jobs", self.jobs, 1),
+                ("--workers", self.workers, 2),
+                ("--timeout", self.timeout, None),
+                ("--wandb", self.wandb, None),
+            ]
+            words += [word for name, said, usual in how if said != usual for word in (name, str(said))]
+            words += ["--quiet"] if self.quiet else []
+        return words
+
+
+def command(words: Sequence[str]) -> str:
+    """The line to type for `words`: `make` starts a `carryover` that need not be on the user's path."""
+    started = sys.argv[0]
+    hidden = Path(started).name == "carryover" and shutil.which("carryover") is None
+    return shlex.join([started if hidden else "carryover", *words])
+
+
+# What the command line calls values that it takes more than once.
+_REPEATED = {"options": "-o", "probes": "--probe"}
+
+
+def again(name: str, argument: str, asked: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """The words of a command of one argument, typed once more: `keys` of what was asked, where given."""
+    words = [name, argument]
+    for key in keys:
+        value, flag = asked[key], _REPEATED.get(key, f"--{key.replace('_', '-')}")
+        if isinstance(value, bool):
+            words += [flag] * value
+        elif value is not None:
+            words += [word for one in (value if key in _REPEATED else [value]) for word in (flag, str(one))]
+    return words
+
+
+def option(text: str) -> tuple[str, str]:
+    """(name, value) of `KEY=VALUE`; RequestError for what is none."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
+    return name, value
+
+
+def _names(kind: str, text: str) -> tuple[str, ...]:
+    """The names between commas; before a number a comma belongs to a parameter (`?mean=0.4,0.4,0.4`)."""
+    names: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if names and "?" in names[-1] and _is_number(part.partition("&")[0]):
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    if not names:
+        raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
+    return tuple(dict.fromkeys(names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    """As named; "all" are those that `carryover ls` lists without a problem."""
+    names = _names("method", text)
+    if ALL not in names:
+        return names
+    from carryover.plugins import catalogue
+
+    every = [name for name, plugin in catalogue.methods().items() if not plugin.problem]
+    return tuple(dict.fromkeys(one for name in names for one in (every if name == ALL else [name])))
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
+    return int(text)

@@ -1,0 +1,316 @@
+"""How options are chosen: candidates from a method's search space, fitted under one budget, compared on
+validation data, the choice frozen before any test image is read.
+
+    search?candidates=4&epochs=5
+
+`candidates` bounds how many are tried, `epochs` how often each may see its training images: candidates
+x image passes is the budget, the same for every method. A candidate that diverges or trains on more
+than its passes is recorded and never chosen. A choice is made once, with the splits and draws of seed
+0, kept in `choices/`, and used by the cells of every seed; it is written after every candidate, so that
+a killed run goes on with the next. Cells that run beside each other and need one choice (the seeds of a
+method, with --jobs) make it together: each tries a candidate that no other is trying.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from backbones.training import TrainingError
+from benchmarks.errors import RequestError
+from benchmarks.naming import canonical, parse, typed
+from benchmarks.progress import Bar, Progress, Silent
+from benchmarks.store import claimed, locked, write_atomic
+from carryover.protocols.work import PredictionError, Trial
+from carryover.records.record import Candidate, Option, Selection, show_option
+
+SEARCH, DEFAULT, MANUAL = "search", "default", "manual"
+DIVERGED = (TrainingError, PredictionError, FloatingPointError)
+OVER = "over the budget"
+TOLD = 4  # candidates whose reasons an error names
+POLL = 0.2  # seconds between two looks at what another process is trying
+
+Known = dict[tuple[str, bytes], Candidate]  # by trial and options
+
+
+class NothingToChooseError(RuntimeError):
+    """A trial has no validation images, or all its candidates diverged or were over their budget.
+
+    selection: what was tried, for the record.
+    """
+
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    candidates: how many of a method's search space are tried at most, the first option varying fastest
+    epochs: how often a candidate may see its training images; 0: as often as its Config says
+    """
+
+    candidates: int = 4
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        for name, least in (("candidates", 1), ("epochs", 0)):
+            if getattr(self, name) < least:
+                raise RequestError(f"{SEARCH}: {name}={getattr(self, name)} is below {least}")
+
+    @classmethod
+    def typed(cls, text: str) -> Rule | None:
+        """None for "default"; RequestError for a rule that is none."""
+        name, parameters = parse(text)
+        if name == DEFAULT and not parameters:
+            return None
+        if name != SEARCH:
+            raise RequestError(
+                f"there is no selection {text!r}; take default, or search?candidates=4&epochs=5"
+            )
+        return typed(SEARCH, "parameter", cls, parameters)
+
+    @property
+    def name(self) -> str:
+        """Canonical, as it is typed."""
+        return canonical(SEARCH, self)
+
+    def describe(self, by_hand: bool = False) -> str:
+        """In words, for the contract; a title takes what stands before the colon.
+
+        by_hand: whether other options were typed.
+        """
+        epochs = f"{self.epochs} epochs" if self.epochs else "the epochs of their Config"
+        said = f"{SEARCH}, up to {self.candidates} candidates x {epochs}: the best on validation data"
+        return f"{said}; others {MANUAL}" if by_hand else said
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """What was tried so far. Complete when every trial has all its candidates."""
+
+    rule: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tuple[dict[str, Option], Any]]:
+    """(options, config) of each candidate; `fixed` are options typed by hand, which are not searched.
+
+    The product of the search space's values, in which the option named first varies fastest, cut off
+    after `rule.candidates`.
+    """
+    names = [field.name for field in dataclasses.fields(config)]
+    budget: dict[str, Option] = {"epochs": rule.epochs, "min_steps": 0} if rule.epochs else {}
+    forced = {name: value for name, value in budget.items() if name in names and name not in fixed}
+    space = {
+        name: values for name, values in space_of(replace(config, **forced)).items() if name not in fixed
+    }
+    grid = itertools.islice(itertools.product(*reversed(space.values())), rule.candidates)
+    points = [dict(zip(space, reversed(point), strict=True)) for point in grid]
+    return [(_as_read(point), replace(config, **forced | point)) for point in points]
+
+
+def space_of(config: Any) -> Mapping[str, Sequence[Any]]:
+    """What is searched: all of its class's `search`, or what a `space` of its own says of this config."""
+    space = getattr(config, "space", None)
+    found: Mapping[str, Sequence[Any]] = type(config).search if space is None else space()
+    return found
+
+
+def select(
+    trials: Sequence[Trial],
+    config: Any,
+    fixed: Mapping[str, Option],
+    rule: Rule,
+    path: Path,
+    progress: Progress,
+) -> tuple[dict[str, Any], Selection]:
+    """The config for each trial by name, and what the record says of it.
+
+    path: of the choice, named by its key; it is taken over as far as it is there. A single candidate is
+    fitted as well, or its budget would not be known to be kept. NothingToChooseError where no candidate of a
+    trial can be chosen.
+    """
+    points = candidates(config, fixed, rule)
+    search = _Search(trials, points, rule, path, progress)
+
+    def said(chosen: dict[str, dict[str, Option]]) -> Selection:
+        return Selection(
+            rule=rule.describe(by_hand=bool(fixed)),
+            budget=rule.epochs * len(points) * max(trial.images for trial in trials),
+            choice=path.stem,
+            chosen=chosen,
+            candidates=tuple(made for trial in trials for made, _ in search.pairs(trial)),
+        )
+
+    try:
+        with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
+            # What others are at is left to them, and asked for at the end: then they are done, or dead.
+            for wait in (False, True):
+                search.go_through(bar, wait)
+    except NothingToChooseError as error:
+        error.selection = said({})
+        raise
+    best = {trial.name: search.best(trial) for trial in trials}
+    search.close()
+    configs = {name: config for name, (_, config) in best.items()}
+    return configs, said({name: made.options for name, (made, _) in best.items()})
+
+
+class _Search:
+    """The candidates of all trials, tried by this process and by others that share the file `path`."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        points: Sequence[tuple[dict[str, Option], Any]],
+        rule: Rule,
+        path: Path,
+        progress: Progress,
+    ) -> None:
+        self.points, self.rule, self.path, self.progress = points, rule, path, progress
+        self.places = [(trial, options, config) for trial in trials for options, config in points]
+        self.claims = path.with_suffix(".claims")
+        self.known: Known = {}
+        self.waited = False
+
+    def go_through(self, bar: Bar, wait: bool) -> None:
+        """Try what is not known yet; wait: for a candidate that another process is trying, too.
+
+        NothingToChooseError as soon as all candidates of a trial are known and none can be chosen.
+        """
+        for number, (trial, options, config) in enumerate(self.places):
+            before = len(self.known)
+            if (trial.name, _identity(options)) not in self.known:
+                self._try(number, trial, options, config, wait)
+            bar.advance(len(self.known) - before)
+            if len(self.pairs(trial)) == len(self.points):
+                self.best(trial)
+
+    def pairs(self, trial: Trial) -> list[tuple[Candidate, Any]]:
+        """The candidates of `trial` that are known, in the order of the search, with their configs."""
+        places = [((trial.name, _identity(options)), config) for options, config in self.points]
+        return [(self.known[place], config) for place, config in places if place in self.known]
+
+    def best(self, trial: Trial) -> tuple[Candidate, Any]:
+        """What is chosen for `trial`, all of whose candidates are known."""
+        return _best(trial, self.pairs(trial), self.path)
+
+    def close(self) -> None:
+        """Nothing is left to claim."""
+        with self._locked():
+            shutil.rmtree(self.claims, ignore_errors=True)
+
+    def _try(self, number: int, trial: Trial, options: dict[str, Option], config: Any, wait: bool) -> None:
+        place = trial.name, _identity(options)
+        with ExitStack() as held:
+            while not self._claim(number, place, held) and place not in self.known:
+                if not wait:
+                    return
+                self._say_that_it_waits()
+                time.sleep(POLL)
+            if place not in self.known:
+                self._add(place, _tried(trial, options, config, self.rule))
+
+    def _claim(self, number: int, place: tuple[str, bytes], held: ExitStack) -> bool:
+        """Look what is known by now; whether `place` is not, and is ours to try until `held` is closed."""
+        with self._locked():
+            self.known = _read(self.path, self.rule, self.progress)
+            # Not before this look: the claims go, under the same lock, once everything is known.
+            return place not in self.known and held.enter_context(claimed(self.claims / f"{number}.lock"))
+
+    def _say_that_it_waits(self) -> None:
+        if not self.waited:
+            self.progress.warn(
+                f"another process is trying a candidate of choice {self.path.stem}; waiting for it"
+            )
+        self.waited = True
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.path.with_suffix(".lock"))
+
+    def _add(self, place: tuple[str, bytes], made: Candidate) -> None:
+        with self._locked():
+            # Silent: of a broken file it was said when it was first read.
+            found = {**_read(self.path, self.rule, Silent()), place: made}
+            order = [(trial.name, _identity(options)) for trial, options, _ in self.places]
+            self.known = {place: found[place] for place in order if place in found}
+            _write(self.path, self.rule, self.known)
+
+
+def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:
+    try:
+        score, passes = trial.score(config)
+    except DIVERGED as error:
+        return Candidate(trial=trial.name, options=options, reason=f"diverged: {error}")
+    if not math.isfinite(score):
+        raise NothingToChooseError(f"{trial.name}: the score on validation data is {score}; are there any?")
+    allowed, reason = rule.epochs * trial.images, ""
+    if rule.epochs and passes > allowed:
+        reason = f"{OVER}: {passes} image passes of {allowed}"
+    return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
+
+
+def _best(trial: Trial, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
+    """The highest score; of equal ones the smaller learning rates, `lr` first, then the earlier candidate."""
+    fit = [(made, config) for made, config in pairs if not made.reason]
+    if not fit:
+        said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
+        more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
+        way = (
+            f"; it trains for a length of its own: take --selection '{SEARCH}?epochs=0', which leaves it that"
+            if all(made.reason.startswith(OVER) for made, _ in pairs)
+            else ""
+        )
+        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said}{more}){way}")
+
+    def order(pair: tuple[Candidate, Any]) -> tuple[float, ...]:
+        options = pair[0].options
+        named = sorted((name for name in options if "lr" in name), key=lambda name: (name != "lr", name))
+        rates = [options[name] for name in named]
+        return (-(pair[0].score or 0.0), *(float(rate) for rate in rates if isinstance(rate, int | float)))
+
+    return min(fit, key=order)
+
+
+def _read(path: Path, rule: Rule, progress: Progress) -> Known:
+    """What was tried so far; nothing, with a warning, where the file is broken."""
+    try:
+        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        if choice.rule != rule.name:
+            raise msgspec.ValidationError(f"it is a choice by {choice.rule}")
+    except FileNotFoundError:
+        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        progress.warn(f"{path} cannot be read ({error}); the choice is made again")
+        return {}
+    return {(made.trial, _identity(made.options)): made for made in choice.candidates}
+
+
+def _write(path: Path, rule: Rule, known: Known) -> None:
+    choice = Choice(rule=rule.name, candidates=tuple(known.values()))
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(choice), indent=1))
+
+
+def _as_read(options: Mapping[str, Any]) -> dict[str, Option]:
+    """As a file gives them back: tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def _identity(options: Mapping[str, Option]) -> bytes:
+    """Equal for equal options, in any order."""
+    return msgspec.json.encode(options, order="sorted")
+
+
+def _named(options: Mapping[str, Option]) -> str:
+    said = (f"{name}={show_option(value)}" for name, value in sorted(options.items()))
+    return " ".join(said) or "the defaults"

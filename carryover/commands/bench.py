@@ -1,0 +1,182 @@
+"""A request becomes cells, all of them checked, then run, then shown.
+
+Nothing is spent before every cell of the request is known to be possible. A cell that fails takes no
+other with it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks.errors import RequestError
+from benchmarks.progress import Progress
+from benchmarks.store import Store
+from benchmarks.stream import Place
+from carryover.cells import estimate
+from carryover.cells.devices import choose
+from carryover.cells.ready import Conditions, ReadyCell, Workshop, is_stale
+from carryover.cells.request import Request, command
+from carryover.cells.run import ended, finished, outdated, run_cell
+from carryover.cells.workers import run_apart
+from carryover.commands.cli import FAILED, INTERRUPTED, OK
+from carryover.commands.report import set_aside
+from carryover.commands.screen import shown
+from carryover.commands.tracking import check_wandb, log_records
+from carryover.plugins import catalogue
+from carryover.records.record import Cell, Record
+from carryover.records.results import Results
+from carryover.tables.columns import duration
+
+
+def run(request: Request) -> int:
+    """Check everything, run what is not recorded, show the tables; the exit code."""
+    results = Results.default(request.results)
+    results.check_writable()
+    if request.wandb:
+        check_wandb()
+    progress = shown(request.quiet)
+    ready = ready_cells(request, progress)
+    refused = [cell for cell in ready if cell.refusal]
+    if len(ready) == len(refused):
+        # Nothing would be run: that is a wrong request, not a matrix with gaps.
+        raise RequestError(_refusals(refused))
+    _say(request, f"computing on {ready[0].conditions.numerics.describe()}")
+    records = [ended(cell, "skipped", cell.refusal or "") for cell in refused]
+    for cell in refused:
+        _say(request, f"{cell.cell}: skipped, {cell.refusal}")
+    wanted = [cell for cell in ready if not cell.refusal]
+    try:
+        records += (
+            _apart(request, wanted, results) if _in_processes(request) else _here(request, wanted, results)
+        )
+    except KeyboardInterrupt:
+        again = command(request.words())
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
+        return INTERRUPTED
+    _show(request, wanted, records, results)
+    if request.wandb and (problem := log_records(records, request.wandb)):
+        print(f"warning: {problem}", file=sys.stderr, flush=True)
+    return FAILED if any(record.status in ("failed", "timeout") for record in records) else OK
+
+
+def _in_processes(request: Request) -> bool:
+    return request.jobs > 1 or len(request.devices) > 1 or request.timeout is not None
+
+
+def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
+    """Run the cells one after another in this process."""
+    progress, records = shown(request.quiet), []
+    for cell in cells:
+        record = finished(cell, results)
+        if record is None:
+            begun = "resumed" if results.journal(cell.key).exists() else "started"
+            _say(request, f"{cell.cell}: {begun}")
+            record = run_cell(
+                cell, results, progress, workers=request.workers, save_states=request.save_states
+            )
+            _say(request, f"{cell.cell}: {record.status}{_took(record)}")
+        else:
+            _say(request, f"{cell.cell}: already recorded")
+            if results.journal(cell.key).exists():  # killed after its record, before its journal went
+                record = run_cell(cell, results, progress)
+        records.append(record)
+    return records
+
+
+def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
+    """Run the cells in processes of their own, `jobs` at a time, and on each device one at least."""
+    devices = [numerics.device for numerics in choose(request, Store.default())]
+    if len(devices) > 1:
+        _say(request, f"the cells take turns on {', '.join(devices)}")
+    known = {cell.key: record for cell in cells if (record := finished(cell, results)) is not None}
+    for cell in cells:
+        if cell.key in known:
+            _say(request, f"{cell.cell}: already recorded")
+    made = run_apart(
+        [cell for cell in cells if cell.key not in known],
+        lambda cell, device: [*request.words(cell.typed, device=device), "--workers", str(request.workers)],
+        results,
+        shown(request.quiet),
+        devices=devices,
+        jobs=max(request.jobs, len(devices)),
+        timeout=request.timeout,
+        report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
+    )
+    return [*known.values(), *made]
+
+
+def _place(request: Request, progress: Progress) -> Place:
+    store = Store.default()
+    store.waiting = progress.warn
+    return Place(store, progress, request.workers)
+
+
+def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
+    """The cells of a request, opened and checked; RequestError for one that cannot be."""
+    place = _place(request, progress)
+    numerics = choose(request, place.store)[0]
+    workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch, request.selection))
+    return [workshop.ready(cell) for cell in request.cells()]
+
+
+def plan(request: Request) -> int:
+    """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
+    results = Results.default(request.results)
+    ready = ready_cells(request, shown())
+    everything, _ = results.all()
+    total, unknown_times = 0.0, 0
+    for cell in ready:
+        if cell.refusal:
+            print(f"{cell.cell}: skipped, {cell.refusal}")
+            continue
+        if finished(cell, results) is not None:
+            print(f"{cell.cell}: recorded, nothing to do")
+            continue
+        seconds = estimate.seconds(cell, everything, chosen=results.choice(cell.choice).exists())
+        total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
+        lasts = f"about {duration(seconds)}" if seconds is not None else "time not known yet"
+        state = "to resume" if results.journal(cell.key).exists() else "to run"
+        old = outdated(cell, results)
+        why = f"; a record is there but stale ({', '.join(old) or 'an older key'} changed)" if old else ""
+        print(f"{cell.cell}: {state}, {lasts}{why}")
+    beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
+    print(f"in all about {duration(total)} of work on one worker{beyond}")
+    return OK
+
+
+def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record], results: Results) -> None:
+    from carryover.tables.report import closing_text
+
+    everything, broken = results.all()
+    where = {(cell.cell.stream, cell.cell.backbone): cell for cell in ready}
+
+    def fill(method: str, cell: Cell) -> str:
+        """The command that makes a missing reference row; none where that method cannot run."""
+        there = where[cell.stream, cell.backbone]
+        found = catalogue.method_class(method)[1]
+        if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:
+            return ""
+        return command(request.words(cell, method))
+
+    references = [name for name, plugin in catalogue.methods().items() if plugin.reference]
+    text = closing_text(records, everything, stale=is_stale, reference_methods=references, fill=fill)
+    print("\n" + text)
+    set_aside(broken)
+
+
+def _say(request: Request, message: str) -> None:
+    if not request.quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _refusals(refused: Sequence[ReadyCell]) -> str:
+    return "; ".join(dict.fromkeys(f"{c.cell.method} does not run here: {c.refusal}" for c in refused))
+
+
+def _took(record: Record) -> str:
+    if record.status != "ok":
+        return f", {record.reason}"
+    cost = record.cost
+    tried = " after its options were chosen" if record.selection.candidates else ""
+    return f" in {duration(cost.train_s + cost.eval_s + cost.prepare_s)}{tried}"

@@ -1,0 +1,270 @@
+"""`carryover compare`: which records of two methods may be compared, and what was left aside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.errors import RequestError
+from benchmarks.naming import canonical, parse, typed
+from carryover.cells.request import command, option
+from carryover.commands.cli import OK
+from carryover.metrics.continual import protocol_of
+from carryover.plugins import catalogue
+from carryover.records.contract import differences
+from carryover.records.record import Option, Record, show_option
+from carryover.records.results import Results, current, recency
+
+Pair = tuple[list[Record], list[Record]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Two methods to compare on one stream and backbone, as typed.
+
+    methods: may carry options of their own (`lora?rank=4`); options: each holds for the methods that have a
+    record with it; selection: as `run` takes it, or manual.
+    """
+
+    methods: tuple[str, str]
+    stream: str
+    backbone: str
+    options: tuple[tuple[str, str], ...] = ()
+    selection: str | None = None
+    results: Path | None = None
+
+    @classmethod
+    def typed(cls, asked: Mapping[str, Any]) -> Asked:
+        """From the command line's values; RequestError for an option that is none."""
+        return cls(
+            methods=(asked["first"], asked["second"]),
+            options=tuple(option(text) for text in asked["options"]),
+            **{name: asked[name] for name in ("stream", "backbone", "selection", "results")},
+        )
+
+    @property
+    def place(self) -> str:
+        return f"on {self.stream} with {self.backbone}"
+
+    @property
+    def by_hand(self) -> bool:
+        own = any(parse(name)[1] for name in self.methods)
+        return own or bool(self.options) or self.selection == "manual"
+
+    def run(self, methods: Sequence[str], seeds: Collection[int]) -> str:
+        """The command that measures `methods` there."""
+        words = ["run", "--method", ",".join(methods), "--stream", self.stream, "--backbone", self.backbone]
+        words += ["--seed", ",".join(map(str, sorted(seeds)))] if seeds else []
+        words += ["--selection", self.selection] if self.selection and not self.by_hand else []
+        return command([*words, *(["--results", str(self.results)] if self.results else [])])
+
+
+def compare(asked: Asked, metric: str | None = None) -> int:
+    """Two methods pairwise, on records under one contract; notes say which others there are.
+
+    Of several contracts that both have, the one of a run without options counts first, and one whose
+    records are fresh before one with stale ones.
+    """
+    from backbones.names import parse as backbone_named
+    from carryover.cells.ready import is_stale
+    from carryover.metrics.statistics import compare as compared
+
+    records = [record for record in Results.default(asked.results).all()[0] if record.status == "ok"]
+    stream = recorded_stream(asked.stream, {record.cell.stream for record in records})
+    backbone = backbone_named(asked.backbone).canonical
+    records = [record for record in records if record.cell.backbone == backbone]
+    there = [record for record in records if record.cell.stream == stream]
+    sides = [_side(name, records) for name in asked.methods]
+    there = [record for record in there if any(record.cell.method == side.method for side in sides)]
+    for side, as_typed in zip(sides, asked.methods, strict=True):
+        if not any(map(side.has, there)):
+            near = _alike(stream, [record.cell.stream for record in records if side.has(record)])
+            made = asked.run([as_typed], {record.cell.seed for record in there})
+            raise RequestError(
+                f"there is no record of {as_typed} {asked.place}"
+                + (f", but on {', '.join(near)}" if near else "")
+                + f"; {made} makes one"
+            )
+    stale = {record.key for record in there if is_stale(record)}
+    counting = current(there, rank=lambda record: record.key not in stale)
+    pairs = _pairs(asked, sides, counting)
+    if not pairs:
+        raise _apart(asked, counting)
+    pair = max(pairs, key=lambda pair: _preference(pair, stale))
+    print(compared(*pair, metric))
+    if stream != asked.stream and parse(stream) != parse(asked.stream):
+        print(f"The stream is recorded as {stream}.")
+    for note in _notes(pair, pairs, counting, stale):
+        print(note)
+    return OK
+
+
+def recorded_stream(name: str, recorded: Collection[str]) -> str:
+    """The name under which `run` records a stream, as far as that is known without opening it.
+
+    Opened, a stream may put a list into an order of its own (`only=b+a`): where the name is not recorded,
+    one with the same parts counts.
+    """
+    if name in recorded:
+        return name
+    bare, parameters = parse(name)
+    found = catalogue.stream_class(bare)[1]
+    full = canonical(bare, typed(bare, "parameter", found.Parameters, parameters))
+    same = [other for other in _alike(full, recorded) if _parts(other) == _parts(full)]
+    return full if full in recorded or not same else same[0]
+
+
+def _alike(stream: str, recorded: Iterable[str]) -> list[str]:
+    """Those that differ from `stream` in parameters only."""
+    return sorted({other for other in recorded if other.partition("?")[0] == stream.partition("?")[0]})
+
+
+def _parts(stream: str) -> dict[str, list[str]]:
+    return {key: sorted(value.split("+")) for key, value in parse(stream)[1].items()}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two: the name that `run` records it under, and the options typed with it."""
+
+    method: str
+    own: Mapping[str, str]
+
+    def has(self, record: Record) -> bool:
+        options = record.cell.options
+        return record.cell.method == self.method and all(
+            key in options and _means(text, options[key]) for key, text in self.own.items()
+        )
+
+
+def _side(name: str, records: Sequence[Record]) -> _Side:
+    """A method's file is run for its name."""
+    bare, own = parse(name)
+    known = any(record.cell.method == bare for record in records)
+    return _Side(bare if known else catalogue.method_class(bare)[0].name, own)
+
+
+def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> list[Pair]:
+    """The two sides under each contract under which both have records as asked for."""
+    from carryover.tables.table import by_contract
+
+    rules = _rules(asked)
+    groups = [g for g in by_contract(records) if rules is None or g[0].contract.get("selection") in rules]
+    return [pair for group in groups if (pair := _pair(asked.options, sides, group)) is not None]
+
+
+def _rules(asked: Asked) -> set[str] | None:
+    """What a contract may say of the selection; None for anything."""
+    from carryover.cells.selection import DEFAULT, MANUAL, Rule
+
+    if asked.selection in (None, MANUAL):
+        return {MANUAL} if asked.selection else None
+    rule = Rule.typed(asked.selection)
+    if rule is None:
+        return {MANUAL if asked.options else DEFAULT}
+    return {rule.describe(by_hand=by_hand) for by_hand in (False, True)}
+
+
+def _pair(
+    options: Sequence[tuple[str, str]], sides: Sequence[_Side], records: Sequence[Record]
+) -> Pair | None:
+    """The records of both methods with the options; None where one has none or both the same, or where an
+    option is of neither."""
+    found, used = [], set()
+    for side in sides:
+        chosen, keys = [record for record in records if side.has(record)], set(side.own)
+        for key, text in options:
+            having = [r for r in chosen if key in r.cell.options and _means(text, r.cell.options[key])]
+            if having:
+                chosen, keys = having, keys | {key}
+                used.add((key, text))
+        # Just these options, where there are records with more of them besides.
+        found.append([record for record in chosen if record.cell.options.keys() == keys] or chosen)
+    first, second = found
+    same = {record.key for record in first} == {record.key for record in second}
+    return (first, second) if first and second and not same and used == set(options) else None
+
+
+def _means(text: str, value: Option) -> bool:
+    """Whether an option that is typed so has that value."""
+    if value is None or isinstance(value, list):
+        return text in (("none", "null") if value is None else (show_option(value),))
+    try:
+        return bool(msgspec.convert(text, type(value), strict=False) == value)
+    except msgspec.ValidationError:
+        return False
+
+
+def _preference(pair: Pair, stale: Collection[str]) -> tuple[bool, bool, bool, tuple[float, str]]:
+    """The larger, the sooner a pair is taken: as `run` without options, fresh, new."""
+    from carryover.cells.selection import DEFAULT, MANUAL, SEARCH
+
+    records = [*pair[0], *pair[1]]
+    selection = _selection(records[0])
+    usual = SEARCH if protocol_of(records[0].contract) == "transfer" else DEFAULT
+    fresh = all(record.key not in stale for record in records)
+    return not selection.endswith(MANUAL), selection.startswith(usual), fresh, max(map(recency, records))
+
+
+def _selection(record: Record) -> str:
+    return record.contract.get("selection", "default")
+
+
+def _notes(
+    pair: Pair, pairs: Sequence[Pair], counting: Sequence[Record], stale: Collection[str]
+) -> list[str]:
+    """What was measured under another contract, and which records are stale."""
+    from carryover.metrics.statistics import variant
+
+    contract, notes = pair[0][0].contract, []
+    if apart := [record for record in counting if record.contract != contract]:
+        said = _listed((record, differences(contract, record.contract)) for record in apart)
+        choice = len({_selection(side[0]) for side, _ in pairs}) > 1
+        way = "; choose with --selection RULE or -o KEY=VALUE" if choice else ""
+        notes.append(
+            f"Left aside, not under this contract (selection {_selection(pair[0][0])!r}): {said}{way}."
+        )
+    both = {record.cell.seed for record in pair[0]} & {record.cell.seed for record in pair[1]}
+    old = [
+        f"{variant(side[0].cell)} (seed {', '.join(map(str, seeds))})"
+        for side in pair
+        if (seeds := sorted(both & {record.cell.seed for record in side if record.key in stale}))
+    ]
+    if old:
+        notes.append(f"Stale, since the code has changed: {' and '.join(old)}; `run` makes them again.")
+    return notes
+
+
+def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
+    """Why two methods that have records cannot be compared, and what would help."""
+    parts = dict.fromkeys(
+        part for record in counting for part in differences(counting[0].contract, record.contract)
+    )
+    given = [f"-o {key}={text}" for key, text in asked.options]
+    given += [f"--selection {asked.selection}"] if asked.selection else []
+    if asked.by_hand:
+        way = (
+            "options typed by hand stand only beside such: run both methods with one, if only a default, "
+            "or compare without"
+        )
+    else:
+        way = f"{asked.run(asked.methods, {record.cell.seed for record in counting})} measures both alike"
+    return RequestError(
+        f"{' and '.join(asked.methods)} have no records{' for ' * bool(given)}{' '.join(given)} "
+        f"under one contract {asked.place}; there are {_listed((r, list(parts)) for r in counting)}; {way}"
+    )
+
+
+def _listed(records: Iterable[tuple[Record, Sequence[str]]]) -> str:
+    """Each method with its options, and these parts of its contract."""
+    from carryover.metrics.statistics import variant
+
+    said = []
+    for record, parts in records:
+        rules = ", ".join(f"{part} {record.contract.get(part, 'none')!r}" for part in parts)
+        said.append(f"{variant(record.cell)}{f' ({rules})' if rules else ''}")
+    return ", ".join(dict.fromkeys(said))

@@ -1,0 +1,77 @@
+"""What `carryover ls` and `carryover cache` print. No torch here: listing costs nothing."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.errors import RequestError
+from benchmarks.store import Store
+from carryover.plugins import catalogue
+
+Rows = dict[str, dict[str, str]]
+
+# What has too many names to list.
+BESIDES = {
+    "methods": (
+        "any scikit-learn classifier on the frozen features, e.g. sklearn:sklearn.svm.LinearSVC",
+        "any file with a method in it, e.g. ./my_method.py (its code is run)",
+    ),
+    "backbones": ("any ViT, Swin or ConvNet of timm by its name, e.g. vit_small_patch16_224.augreg_in21k",),
+}
+
+
+def listed(kind: str) -> dict[str, Rows]:
+    """{kind: {name: {summary, origin}}} for one kind or "all"; `problem` too where one cannot be had."""
+    found: dict[str, Rows] = {}
+    if kind in ("methods", "all"):
+        found["methods"] = _rows(catalogue.methods())
+    if kind in ("streams", "all"):
+        found["streams"] = _rows(catalogue.streams())
+    if kind in ("backbones", "all"):
+        found["backbones"] = _rows(catalogue.backbones())
+    return found
+
+
+def as_json(kind: str) -> str:
+    """The catalogue as JSON."""
+    return json.dumps(listed(kind), indent=2)
+
+
+def as_text(kind: str) -> str:
+    """The catalogue as aligned lines."""
+    lines: list[str] = []
+    for title, rows in listed(kind).items():
+        lines += [f"{title}:"] if not lines else ["", f"{title}:"]
+        width = max((len(name) for name in rows), default=0)
+        for name, row in rows.items():
+            origin = "" if row["origin"] == catalogue.OURS else f"  [{row['origin']}]"
+            problem = f"cannot be had: {row['problem']}" if "problem" in row else row["summary"]
+            lines.append(f"  {name:<{width}}  {problem}{origin}".rstrip())
+        lines += [f"  and {more}" for more in BESIDES.get(title, ())]
+    return "\n".join(lines)
+
+
+def cache(clear: bool, limit: float | None) -> str:
+    """Show the store, or remove what lies beyond `limit` GiB."""
+    store = Store.default()
+    if clear or limit is not None:
+        if limit is not None and limit < 0:
+            raise RequestError(f"--limit {limit} is negative; it is a size in GiB")
+        freed = store.prune(limit=0 if clear else int((limit or 0) * 2**30))
+        return f"freed {freed / 2**20:,.1f} MiB in {store.root}"
+    entries = store.entries()
+    kinds: dict[str, list[int]] = {}
+    for entry in entries:
+        kinds.setdefault(entry.kind, []).append(entry.bytes)
+    lines = [f"{store.root}: {sum(entry.bytes for entry in entries) / 2**20:,.1f} MiB"]
+    lines[0] += f" of at most {store.limit / 2**30:,.1f} GiB (CARRYOVER_CACHE_LIMIT)"
+    lines += [f"  {kind:<10} {len(s):>5} entries {sum(s) / 2**20:>10,.1f} MiB" for kind, s in kinds.items()]
+    return "\n".join(lines)
+
+
+def _rows(found: dict[str, catalogue.Plugin]) -> Rows:
+    return {
+        name: {"summary": plugin.summary, "origin": plugin.origin}
+        | ({"problem": plugin.problem} if plugin.problem else {})
+        for name, plugin in found.items()
+    }

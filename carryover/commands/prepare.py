@@ -1,0 +1,98 @@
+"""`carryover prepare`: what a method makes before its first task, as a file that later runs start from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from backbones.training import TrainingError
+from benchmarks.claim import claim
+from benchmarks.errors import RequestError
+from benchmarks.store import locked
+from benchmarks.stream import Pool
+from carryover.cells.machine import said_commit
+from carryover.cells.ready import ReadyCell, config_dict
+from carryover.cells.request import Request, again, command
+from carryover.cells.run import make_method
+from carryover.commands.cli import FAILED, INTERRUPTED, OK
+from carryover.commands.screen import shown
+from carryover.protocols.journal import Journal
+from carryover.records.results import slug
+
+KEYS = ("stream", "backbone", "out", "terms", "device", "threads", "options", "quiet")
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A method whose preparation can be kept in a file; file_option: the option that takes the file.
+
+    One whose file fits some options only lists these as `file_needs`.
+    """
+
+    file_option: ClassVar[str]
+
+    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
+        """Write what `prepare(pool)` has just made, and its card; returns the file.
+
+        RequestError where nothing was made: it was read from a file, say.
+        """
+        ...
+
+
+def run(asked: Mapping[str, Any]) -> int:
+    """Prepare as asked on the command line; the exit code."""
+    from carryover.commands.bench import ready_cells
+
+    folder: Path = asked["out"]
+    progress = shown(asked["quiet"])
+    request = Request.typed({**asked, "seed": "0", "no_reuse": False})
+    cells = ready_cells(request, progress)
+    if len(cells) != 1:
+        raise RequestError("prepare makes one file at a time; name one method, one stream and one backbone")
+    cell, pool = cells[0], cells[0].stream.pool
+    _check(cell, pool)
+    name = slug(f"{cell.cell.method}.{cell.cell.backbone}")
+    claim(folder / f"{name}.plan.json", {"cell": f"{cell.cell}", "key": cell.key})
+    journal = Journal(folder / f"{name}.journal")
+    code = said_commit()  # of what is about to run
+    if not asked["quiet"]:
+        print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
+    try:
+        with locked(folder / f"{name}.lock", waiting=progress.warn):
+            method = make_method(cell, {}, journal, progress)
+            method.prepare(pool)
+            assert isinstance(method, Exports)
+            assert pool is not None
+            stream, terms = cell.stream.info.name, asked["terms"] or ""
+            path = method.export(pool, folder, stream=stream, terms=terms, commit=code)
+    except KeyboardInterrupt:
+        way_on = command(again("prepare", asked["method"], asked, KEYS))
+        print(f"\ninterrupted; what is done is kept. Go on with:\n  {way_on}", file=sys.stderr)
+        return INTERRUPTED
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    journal.close()
+    print(f"{path}\nuse it: --method {cell.cell.method} -o {method.file_option}={path}{_needs(cell)}")
+    return OK
+
+
+def _needs(cell: ReadyCell) -> str:
+    """The options, of those that are no default, without which the file would be refused."""
+    chosen, usual = config_dict(cell.config), config_dict(type(cell.config)())
+    names = getattr(cell.method, "file_needs", ())
+    return "".join(f" -o {name}={chosen[name]}" for name in names if chosen[name] != usual[name])
+
+
+def _check(cell: ReadyCell, pool: Pool | None) -> None:
+    name, stream = cell.cell.method, cell.stream.info.name
+    if not hasattr(cell.method, "export"):
+        raise RequestError(f"{name} makes nothing before its first task that could be kept in a file")
+    if cell.refusal:
+        raise RequestError(f"{name} does not run here: {cell.refusal}")
+    if pool is None:
+        raise RequestError(
+            f"{stream} has no pool to prepare {name} on; take episodes of a source, as in episodes:cifar100"
+        )

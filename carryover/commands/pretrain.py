@@ -1,0 +1,76 @@
+"""`carryover pretrain`: from what was typed to a run, and its card on the screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from backbones.numerics import choose
+from backbones.pretraining.plan import DEFAULTS, Settings
+from backbones.pretraining.run import Plan, Workplace, pretrain
+from backbones.training import TrainingError
+from benchmarks.errors import RequestError
+from benchmarks.naming import parse, typed
+from benchmarks.sources import may_mirror, open_source
+from benchmarks.store import Store, locked
+from carryover.cells.machine import said_commit
+from carryover.cells.request import again, command
+from carryover.commands.screen import shown
+from carryover.protocols.journal import Journal
+from carryover.records.results import slug
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+KEYS = (
+    *("source", "objective", "out", "name", "size", "terms", "device", "threads"),
+    *("probes", "options", "no_mirror", "quiet"),
+)
+
+
+def run(asked: Mapping[str, Any]) -> int:
+    """Pretrain as asked on the command line; the exit code."""
+    settings = _settings(asked["objective"], asked["options"])
+    store, progress = Store.default(), shown(asked["quiet"])
+    numerics = choose(asked["device"], store, asked["threads"])
+    folder: Path = asked["out"]
+    name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
+    source = open_source(asked["source"]).load(store, progress, size=asked["size"])
+    source = dataclasses.replace(source, terms=asked["terms"] or source.terms)
+    mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
+    plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
+    probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
+    journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
+    site = Workplace(folder, numerics, store, journal, progress, said_commit())
+    if not asked["quiet"]:
+        print(f"pretraining {plan.backbone} on {numerics.describe()}", file=sys.stderr)
+    try:
+        with locked(folder / f"{name}.lock", lambda said: progress.warn(said)):
+            card = pretrain(plan, site, probes)
+    except KeyboardInterrupt:
+        way_on = command(again("pretrain", asked["backbone"], asked, KEYS))
+        print(f"\ninterrupted; finished epochs are kept. Go on with:\n  {way_on}", file=sys.stderr)
+        return INTERRUPTED
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    journal.close()
+    Console().print(Markdown(card.markdown().rpartition("\n![")[0]))
+    joint = "&" if "?" in card.backbone else "?"
+    print(f"\nuse it: --backbone '{card.backbone}{joint}weights={folder}/{name}.safetensors'")
+    return OK
+
+
+def _settings(objective: str, options: tuple[str, ...]) -> Settings:
+    """What was typed, over the objective's own defaults."""
+    values: dict[str, object] = dict(DEFAULTS[objective])
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise RequestError(f"option {option!r} has no value; write {option}=VALUE")
+        values[key] = value
+    return typed("pretrain", "setting", Settings, values)

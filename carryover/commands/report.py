@@ -1,0 +1,55 @@
+"""What the commands that only look print: status, report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from carryover.commands.cli import OK
+from carryover.records.results import Broken, Results, failures
+
+
+def status(root: Path | None) -> int:
+    """Counts of records, the failures, the journals that can go on, and files that are no record."""
+    from carryover.tables.report import failures_text
+
+    results = Results.default(root)
+    records, broken = Results(results.root).all()
+    ok = sum(record.status == "ok" for record in records)
+    committed = len(Results(results.reference).all()[0]) if results.reference is not None else 0
+    beside = f"; {committed} more in the committed reference" if committed else ""
+    print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
+    journals = sorted((results.root / "journal").glob("*/cell.txt"))
+    if journals:
+        print(f"{len(journals)} interrupted or running; the same command goes on with each:")
+    for journal in journals:
+        print(f"  {journal.read_text().strip()}")
+    if failures(records):
+        print(failures_text(failures(records)))
+    set_aside(broken)
+    return OK
+
+
+def report(
+    root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
+) -> int:
+    """Tables of all records, one for each contract; published: beside what others published."""
+    from carryover.cells.ready import is_stale
+    from carryover.commands.compare import recorded_stream
+    from carryover.tables.report import report_text
+
+    results = Results.default(root)
+    records, broken = results.all()
+    if stream is not None:
+        recorded = {record.cell.stream for record in records}
+        stream = recorded_stream(stream, recorded | {name.partition("?")[0] for name in recorded})
+    print(report_text(results, stream=stream, vary=vary, form=form, published=published, stale=is_stale))
+    set_aside(broken)
+    return OK
+
+
+def set_aside(broken: Sequence[Broken]) -> None:
+    """Name the files among the records that cannot be read."""
+    for file in broken:
+        print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)

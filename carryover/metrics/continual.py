@@ -1,0 +1,143 @@
+"""Every continual-learning metric, under an explicit name, from one accuracy matrix.
+
+a[t, i]: accuracy on task i's test set after learning task t; row 0 is before learning anything.
+The same words mean different things in different libraries, so the whole matrix is stored and each
+variant has a name of its own (T tasks, i and t from 1 as in the papers):
+
+    accuracy_last              mean_i a[T,i]                     each task counts the same
+    accuracy_last_micro        the same, each image counts the same
+    accuracy_incremental       mean_t mean_{i<=t} a[t,i]
+    accuracy_incremental_micro mean_t of the images' mean over tasks i<=t
+    learning_accuracy          mean_i a[i,i]
+    forgetting_last            mean_{i<T} a[i,i] - a[T,i]        Avalanche
+    backward_transfer          mean_{i<T} a[T,i] - a[i,i]        GEM (Lopez-Paz & Ranzato, 2017)
+    forgetting_max             mean_{i<T} max_{i<=t<T} a[t,i] - a[T,i]
+                               after Chaudhry et al. (2018), over rows t >= i only; never row T,
+                               which would keep it from going below zero
+    forgetting_stepwise        mean_{t<T} mean_{i<=t} a[t,i] - a[t+1,i]    CODA-Prompt's code
+    forward_transfer           mean_{i>=2} a[i-1,i] - a[0,i]     GEM, its b being row 0
+
+A metric that needs an entry that is not there, or a second task, is absent: never 0, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carryover.records.record import Row
+
+PRIMARY = {"continual": "accuracy_last", "few-shot": "accuracy_mean", "transfer": "accuracy_mean"}
+
+Matrix = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def protocol_of(contract: Mapping[str, str]) -> str:
+    """continual, few-shot or transfer: the first word of the contract's protocol."""
+    return contract.get("protocol", "continual").partition(" ")[0]
+
+
+def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:
+    """The metrics above of a run's test rows, as fractions in [0, 1] (differences in [-1, 1])."""
+    return from_matrix(*accuracy_matrix(rows))
+
+
+def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, float]:
+    """Mean accuracy and half its 95 % interval for each source, over episodes, and the sources' mean.
+
+    1.96 std(ddof=0) / sqrt(episodes), as Meta-Dataset's leaderboard has it (Triantafillou et al., 2020).
+    """
+    accuracies: dict[int, list[float]] = {}
+    for row in rows:
+        if row.correct is not None and row.n:
+            accuracies.setdefault(row.task, []).append(row.correct / row.n)
+    values: dict[str, float] = {}
+    for source, found in sorted(accuracies.items()):
+        values[f"accuracy/{sources[source]}"] = float(np.mean(found))
+        values[f"interval/{sources[source]}"] = float(1.96 * np.std(found) / np.sqrt(len(found)))
+    if len(accuracies) == len(sources):
+        values["accuracy_mean"] = float(np.mean([values[f"accuracy/{source}"] for source in sources]))
+    return values
+
+
+def transfer_metrics(rows: Iterable[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+    """The accuracy on each task, their mean, and the mean over groups of each group's mean."""
+    found = {tasks[row.task]: row.correct / row.n for row in rows if row.correct is not None and row.n}
+    values = {f"accuracy/{task}": found[task] for task in tasks if task in found}
+    if len(found) < len(tasks):
+        return values
+    values["accuracy_mean"] = float(np.mean([found[task] for task in tasks]))
+    if groups:
+        for group in dict.fromkeys(groups):
+            own = [found[task] for task, of in zip(tasks, groups, strict=True) if of == group]
+            values[f"accuracy_group/{group}"] = float(np.mean(own))
+        means = [value for name, value in values.items() if name.startswith("accuracy_group/")]
+        values["accuracy_group_mean"] = float(np.mean(means))
+    return values
+
+
+def accuracy_matrix(rows: Iterable[Row], split: str = "test") -> tuple[Matrix, Counts]:
+    """Accuracies (T+1, T), NaN where a row is missing or null, and the numbers of images (T+1, T).
+
+    Row t holds step t, column i task id i (from 0, so that task i is learnt in step i+1). ValueError
+    for no rows of this split, two rows of one place, or a place outside the matrix.
+    """
+    places = [row for row in rows if row.split == split]
+    if not places:
+        raise ValueError(f"there are no {split} rows to compute metrics from")
+    tasks = 1 + max(row.task for row in places)
+    accuracy = np.full((tasks + 1, tasks), np.nan)
+    counts = np.zeros((tasks + 1, tasks), dtype=np.int64)
+    seen = set()
+    for row in places:
+        if (row.step, row.task) in seen:
+            raise ValueError(f"two {split} rows for task {row.task} at step {row.step}")
+        if not (0 <= row.step <= tasks and row.task >= 0):
+            raise ValueError(f"no step {row.step} of task {row.task} in a stream of {tasks} tasks")
+        seen.add((row.step, row.task))
+        counts[row.step, row.task] = row.n
+        if row.correct is not None and row.n > 0:
+            accuracy[row.step, row.task] = row.correct / row.n
+    return accuracy, counts
+
+
+def from_matrix(accuracy: Matrix, counts: Counts) -> dict[str, float]:
+    """The metrics above, in the unit of `accuracy` (T+1, T); counts (T+1, T) weigh the micro variants."""
+    steps, tasks = accuracy.shape
+    if steps != tasks + 1 or counts.shape != accuracy.shape:
+        raise ValueError(f"accuracies and counts are (T+1, T), not {accuracy.shape} and {counts.shape}")
+    learnt = accuracy[1:]  # learnt[t, i]: after task t, both from 0
+    weights = counts[1:]
+    last = learnt[-1]
+    when_learnt = np.diag(learnt)
+    stages = range(tasks)
+
+    values = {
+        "accuracy_last": last.mean(),
+        "accuracy_last_micro": _micro(last, weights[-1]),
+        "accuracy_incremental": np.mean([learnt[t, : t + 1].mean() for t in stages]),
+        "accuracy_incremental_micro": np.mean(
+            [_micro(learnt[t, : t + 1], weights[t, : t + 1]) for t in stages]
+        ),
+        "learning_accuracy": when_learnt.mean(),
+    }
+    if tasks > 1:
+        best = np.array([learnt[i:-1, i].max() for i in range(tasks - 1)])
+        steps_lost = [(learnt[t, : t + 1] - learnt[t + 1, : t + 1]).mean() for t in range(tasks - 1)]
+        values |= {
+            "forgetting_last": (when_learnt - last)[:-1].mean(),
+            "backward_transfer": (last - when_learnt)[:-1].mean(),
+            "forgetting_max": (best - last[:-1]).mean(),
+            "forgetting_stepwise": np.mean(steps_lost),
+            "forward_transfer": (np.diag(learnt, 1) - accuracy[0, 1:]).mean(),
+        }
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def _micro(accuracy: Matrix, counts: Counts) -> float:
+    """Accuracies (k,) weighed by counts (k,); NaN where nothing was counted."""
+    total = counts.sum()
+    return float((accuracy * counts).sum() / total) if total else float("nan")

@@ -1,0 +1,120 @@
+"""A method that is a file and not installed: `./my_method.py`, or `./my_method.py:Mine` where it has several.
+
+Running a path is running its code. It is known by the file's name, its class and a hash of its code:
+`my_method.py:Mine@1a2b3c4d`; two files of one name are two methods, and so is one before and after an
+edit (comments and docstrings apart). Where it lies enters no key. It stands alone: what lies beside it is
+not on the import path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import RequestError
+from carryover.plugins.catalogue import Plugin
+from carryover.plugins.code import source_digest
+from carryover.plugins.importing import check_method, explained, watched
+
+if TYPE_CHECKING:
+    from methods.base import Method
+
+
+def is_path(name: str) -> bool:
+    """Whether a method's name is that of a file."""
+    return _file_of(name).endswith(".py") and "@" not in name.rpartition(":")[2]
+
+
+def _file_of(name: str) -> str:
+    head, colon, tail = name.rpartition(":")
+    return head if colon and tail.isidentifier() else name
+
+
+def method_in(name: str) -> tuple[Plugin, type[Method]]:
+    """The method in the file that `name` says, which is run; RequestError where it cannot be had."""
+    from methods.base import Method
+
+    file = _file_of(name)
+    path = Path(file).expanduser().resolve()
+    what = f"method {name!r}"
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise RequestError(
+            f"{what}: {path} cannot be read ({error.strerror}); give the path of a file"
+        ) from None
+    with explained(what, path):
+        code = compile(source, str(path), "exec", dont_inherit=True)
+    digest = source_digest(source)
+    module = _module(path, digest, what, code)
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module.__name__
+    }
+    asked = name.removeprefix(file).removeprefix(":")
+    if asked and asked not in found:
+        raise RequestError(f"{what}: {path} has no method {asked!r}; it has {', '.join(found) or 'none'}")
+    if not asked:
+        made = [key for key, value in found.items() if not inspect.isabstract(value)]
+        if len(made or found) != 1:
+            raise RequestError(
+                f"{what}: {path} has {len(found)} subclasses of Method"
+                + (f" ({', '.join(found)}); name one, {file}:{next(iter(found))}" if found else "; write one")
+            )
+        asked = (made or list(found))[0]
+    check_method(what, found[asked])
+    plugin = Plugin(
+        name=f"{path.name}:{asked}@{digest[:8]}",
+        summary=(inspect.getdoc(module) or "").partition("\n")[0],
+        origin=f"{path}, sha256 {hashlib.sha256(source).hexdigest()[:12]}",
+        module=module.__name__,
+        attribute=asked,
+        path=path,
+    )
+    return plugin, found[asked]
+
+
+def remembered(name: str, provenance: str) -> Plugin | None:
+    """The plugin of a recorded method, if the file that its record names is still there with the same code.
+
+    provenance: `record.plugin["method"]`. The file is read and not run.
+    """
+    known = re.fullmatch(r"(\S+) \((.+), sha256 [0-9a-f]{12}\)", provenance)
+    named = re.fullmatch(r".+:(\w+)@([0-9a-f]{8})", name)
+    if known is None or named is None:
+        return None
+    module, path = known[1], Path(known[2])
+    try:
+        if source_digest(path.read_bytes())[:8] != named[2]:
+            return None
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return Plugin(name, "", "", module, named[1], path=path)
+
+
+def _module(path: Path, digest: str, what: str, code: CodeType) -> ModuleType:
+    """The file as a module, run once for each content; its name says nothing of where it lies."""
+    name = re.sub(r"\W", "_", path.stem) + f"_{digest[:8]}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    print(f"running the code of {path}", file=sys.stderr, flush=True)
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses and type hints look their module up
+    try:
+        with watched(what), explained(f"{what} cannot be run", path):
+            exec(code, module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

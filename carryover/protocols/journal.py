@@ -1,0 +1,137 @@
+"""The journal of one running cell: what it needs to go on after being killed at any moment.
+
+    journal/<key>/progress.json        rows so far, times, and which state file they belong to
+    journal/<key>/state-<n>.safetensors  the method after n tasks
+    journal/<key>/stage.safetensors      a training in progress, from its last journaled epoch
+
+Every file is written whole or not at all, the state before the progress that names it, so whatever
+is found is consistent. The journal goes when its record is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from benchmarks.store import write_atomic
+from carryover.records.record import Row
+
+SECONDS = "seconds"  # spent on a stage, beside its tensors, whose names have a "/"
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
+
+    predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
+    task was last evaluated with; passes: images trained with, counted in every pass; footprints: of
+    each task, where every task has a method of its own.
+    """
+
+    learnt: int = 0
+    rows: list[Row] = []
+    predicted: dict[str, bytes] = {}
+    digests: dict[int, str] = {}
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    prepare_s: float = 0.0
+    passes: int = 0
+    observations: list[dict[str, float]] = []
+    footprints: list[dict[str, int]] = []
+    notes: list[str] = []
+
+
+class Journal:
+    """Reads and writes one journal folder.
+
+    interval: seconds between saves of a long stage; states: where the method's state after every task
+    is kept for good, or None.
+    """
+
+    def __init__(self, folder: Path, interval: float = 20.0, states: Path | None = None) -> None:
+        self.folder = folder
+        self.interval = interval
+        self.states = states
+        self.notes: list[str] = []  # warnings of this process; `Progress.notes` has those before it too
+        self._saved = self._begun = time.monotonic()
+        self._earlier = 0.0
+
+    # For the protocol.
+
+    def begin(self) -> None:
+        """A piece of work starts whose training may be resumed; `spent` counts from here."""
+        self._begun, self._earlier = time.monotonic(), 0.0
+
+    def spent(self) -> float:
+        """Seconds of the piece of work, those of killed processes up to their last save included."""
+        return self._earlier + time.monotonic() - self._begun
+
+    def resume(self) -> tuple[Progress, dict[str, Tensor] | None]:
+        """The progress and the method's state to start from; fresh ones without a usable journal."""
+        try:
+            progress = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Progress)
+            state = self._read(f"state-{progress.learnt}.safetensors") if progress.learnt else None
+        except (FileNotFoundError, msgspec.DecodeError, SafetensorError):
+            # No journal, or one that another version wrote: the cell starts over and ends the same.
+            return Progress(), None
+        return progress, state
+
+    def commit(self, progress: Progress, state: dict[str, Tensor] | None = None) -> None:
+        """Keep `progress`, and with it the method's state where it has learnt another task."""
+        progress.notes = list(dict.fromkeys([*progress.notes, *self.notes]))
+        if state is not None:
+            self._write(f"state-{progress.learnt}.safetensors", state)
+            if self.states is not None:
+                write_atomic(self.states / f"state-{progress.learnt}.safetensors", serialise(state))
+        write_atomic(self.folder / "progress.json", msgspec.json.encode(progress))
+        self._saved = time.monotonic()
+        if state is not None:
+            for old in self.folder.glob("state-*.safetensors"):
+                if old.name != f"state-{progress.learnt}.safetensors":
+                    old.unlink()
+            (self.folder / "stage.safetensors").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """The record is written: nothing needs to be resumed any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # For a training in progress (backbones.training.Journal).
+
+    def due(self) -> bool:
+        return time.monotonic() - self._saved >= self.interval
+
+    def load(self, stage: str) -> dict[str, Tensor] | None:
+        try:
+            tensors = self._read("stage.safetensors")
+        except (FileNotFoundError, SafetensorError):
+            return None
+        prefix = f"{stage}/"
+        found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        if found:
+            self._begun, self._earlier = time.monotonic(), float(tensors.get(SECONDS, 0.0))
+        return found or None
+
+    def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
+        kept = {f"{stage}/{name}": tensor for name, tensor in tensors.items()}
+        spent = torch.tensor(self.spent(), dtype=torch.float64)
+        self._write("stage.safetensors", kept | {SECONDS: spent})
+        self._saved = time.monotonic()
+
+    def _read(self, name: str) -> dict[str, Tensor]:
+        return safetensors.torch.load((self.folder / name).read_bytes())
+
+    def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
+        write_atomic(self.folder / name, serialise(tensors))
+
+
+def serialise(tensors: dict[str, Tensor]) -> bytes:
+    """The tensors as safetensors bytes; views and shared storage become plain copies."""
+    return safetensors.torch.save(
+        {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    )

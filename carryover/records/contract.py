@@ -1,0 +1,153 @@
+"""The contract: the rules that must be equal for two numbers to stand in one table.
+
+Each part is a rule in words (with the hashes of what it rests on), so that a refusal can say what
+differs. What belongs to one seed, like the test images it drew, is no part: records hold it as
+fingerprints, and methods are compared where those agree (`statistics.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from benchmarks.errors import RequestError, unknown
+from benchmarks.stream import StreamInfo
+from carryover.records.record import Record
+
+PARTS = {
+    "protocol": "what is learnt and scored when, and its version",
+    "data": "the source's images and labels",
+    "split": "how train, validation and test were cut",
+    "order": "the order in which classes come",
+    "scenario": "whether the task is known at test time",
+    "labels": "the classes of each task",
+    "preprocessing": "resize rule and resolution, and whether images may be mirrored in training",
+    "backbone": "weights, normalisation and pooling",
+    "selection": "how options were chosen: default, manual, or a rule with its budget",
+    "inference": "whether predictions may depend on the rest of the batch",
+}
+PER_SAMPLE = "per sample"
+SCENARIOS = {
+    "task": "task-incremental: the task is known at test time",
+    "class": "class-incremental: one growing label space, the task is not known",
+    "domain": "domain-incremental: one label space, shifting inputs",
+}
+ALONE = {
+    "few_shot": "few-shot: an episode is scored among its own classes",
+    "transfer": "transfer: a task is scored among its own classes",
+}
+
+
+def short(digest: str) -> str:
+    """As many digits of a hash as people read."""
+    return digest[:8]
+
+
+class Contract(Mapping[str, str]):
+    """Named parts in the order of `PARTS`, and after them any that a newer version added."""
+
+    def __init__(self, parts: Mapping[str, str]) -> None:
+        known = {name: parts[name] for name in PARTS if name in parts}
+        self._parts = known | {name: parts[name] for name in sorted(parts) if name not in PARTS}
+
+    def __getitem__(self, name: str) -> str:
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __repr__(self) -> str:
+        return f"Contract({self._parts})"
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each part, over its name and its rule."""
+        return {name: _sha256([name, rule]) for name, rule in self._parts.items()}
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of the whole; equal for equal parts in any order."""
+        return _sha256(sorted(self.hashes.items()))
+
+    def without(self, names: Sequence[str]) -> Contract:
+        """The contract with the parts `names` left open."""
+        return Contract({name: rule for name, rule in self._parts.items() if name not in names})
+
+
+def contract_of(
+    info: StreamInfo, *, protocol: str, preprocessing: str, backbone: str, selection: str = "default"
+) -> Contract:
+    """The contract of cells on a stream.
+
+    protocol: name and version; preprocessing: resize rule and resolution; backbone: weight hash,
+    pooling and the normalisation that belongs to the network, so that a ViT and a Swin at one
+    resolution differ in this part alone; selection: "default", "manual", or the rule with its budget.
+    """
+    labels = _sha256([[list(task) for task in info.classes], list(info.class_names)])
+    sizes = _sha256([list(size) for size in info.sizes])
+    order = "as the source has them" if info.order is None else f"numpy RandomState({info.order}) permutation"
+    return Contract(
+        {
+            "protocol": protocol,
+            "data": f"{info.image_size[0]}x{info.image_size[1]} images {info.data}",
+            "split": f"{info.rule}; sizes {sizes[:16]}",
+            "order": order,
+            "scenario": ALONE.get(info.protocol) or SCENARIOS[info.scenario],
+            "labels": f"{len(info.class_names)} classes in {info.tasks} tasks {labels[:16]}",
+            "preprocessing": f"{preprocessing}; {'may' if info.mirror else 'must not'} be mirrored",
+            "backbone": backbone,
+            "selection": selection,
+            "inference": PER_SAMPLE,
+        }
+    )
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+    """The names of the parts that differ or that only one of the two has, in the order of `PARTS`."""
+    return [name for name in Contract({**a, **b}) if a.get(name) != b.get(name)]
+
+
+def check_vary(vary: Sequence[str]) -> tuple[str, ...]:
+    """`vary` if it is no part or one known part; RequestError otherwise."""
+    for name in vary:
+        if name not in PARTS:
+            raise unknown("part of a contract", name, PARTS)
+    if len(vary) > 1:
+        raise RequestError(f"a table may vary the method and one part, not {' and '.join(vary)}.")
+    return tuple(vary)
+
+
+def same_table(records: Sequence[Record], vary: Sequence[str] | None = None) -> Contract:
+    """The contract that `records` share, without the varied part.
+
+    vary: none or one part that may differ besides the method. RequestError names the first record
+    that differs in anything else and in what, and refuses an unknown part or more than one.
+    """
+    vary = check_vary(vary or ())
+    if not records:
+        raise RequestError("there are no records to put into one table.")
+    first, *others = records
+    for other in others:
+        parts = [name for name in differences(first.contract, other.contract) if name not in vary]
+        if parts:
+            named = "; ".join(
+                f"{name}: {first.contract.get(name, 'none')!r} against {other.contract.get(name, 'none')!r}"
+                for name in parts
+            )
+            raise RequestError(
+                f"{first.cell} and {other.cell} were measured under different contracts ({named}); "
+                "numbers from both do not belong in one table."
+            )
+    return Contract(first.contract).without(vary)
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()

@@ -1,0 +1,1 @@
+"""Tables made from records, on a terminal and in files."""

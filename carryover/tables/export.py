@@ -1,0 +1,95 @@
+"""Tables for a paper (Markdown), a spreadsheet (CSV) and programs (JSON); the last two lose no digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from carryover.tables.columns import LEGEND, PUBLISHED, STALE, columns, marks
+from carryover.tables.table import Line, Table
+
+
+def markdown(table: Table) -> str:
+    """The table with all its columns, its notes, and the contract it stands under."""
+    shown = columns(table)
+    rows = [f"### {_escaped(table.title)}", "", _row(column.full for column in shown)]
+    rows.append("|" + "|".join(["---"] + ["---:"] * (len(shown) - 1)) + "|")
+    for line in table.lines:
+        if line.fill:
+            said = f"no record under this contract yet: `{line.fill}`"
+            rows.append(_row([_escaped(line.label), said, *[""] * (len(shown) - 2)]))
+            continue
+        cells = [_escaped(column.text(line)) for column in shown]
+        cells[0] += f" {STALE}" if line.stale else ""
+        rows.append(_row(f"**{cell}**" if line.fresh and cell else cell for cell in cells))
+    for line in table.published:
+        cells = [_escaped(column.text(line)) for column in shown]
+        rows.append(_row([f"*{cells[0]}* {PUBLISHED}", *cells[1:]]))
+    notes = ["bold: this run"] if any(line.fresh for line in table.lines) else []
+    if any(STALE in marks(line) for line in table.lines):
+        notes.append(f"{STALE} made by other code than the present")
+    if table.published:
+        notes.append(f"{PUBLISHED} {LEGEND[PUBLISHED]}")
+    notes += [_escaped(note) for note in table.notes]
+    contract = [f"{name}: {_escaped(rule)}" for name, rule in table.contract.items()]
+    lists = ["", *(f"- {note}" for note in notes), "", "Contract:", "", *(f"- {part}" for part in contract)]
+    return "\n".join(rows + lists)
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """The lines of all tables under one heading; published ones name their source and have no contract."""
+    rows = [
+        {"table": table.title, "contract": "" if line.published else table.contract.hash, **_flat(line)}
+        for table in tables
+        for line in (*table.lines, *table.published)
+    ]
+    file = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(file, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().rstrip("\n")
+
+
+def as_json(tables: Sequence[Table]) -> str:
+    """A list of tables with contract, lines, published lines and notes; metrics as fractions."""
+    shown = [
+        {
+            "title": table.title,
+            "contract": dict(table.contract),
+            "contract_hash": table.contract.hash,
+            "vary": table.vary,
+            "lines": table.lines,
+            "published": table.published,
+            "notes": table.notes,
+        }
+        for table in tables
+    ]
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode()
+
+
+def _flat(line: Line) -> dict[str, object]:
+    row: dict[str, object] = {
+        "method": line.method,
+        "options": msgspec.json.encode(line.options, order="deterministic").decode(),
+        "varied": line.varied,
+        "prepared": line.prepared,
+        "seeds": " ".join(map(str, line.seeds)),
+    }
+    for name, spread in line.metrics.items():
+        row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
+    costs = ("trainable", "parameters", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
+    row |= {name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "fill", "published")}
+    return row
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([|*\\])", r"\\\1", text.replace("\n", " "))
+
+
+def _row(cells: object) -> str:
+    return "| " + " | ".join(cells) + " |"  # type: ignore[arg-type]
