@@ -87,7 +87,6 @@ def test_a_planted_leak_is_found() -> None:
 PROCESS = """
 import sys
 import contract_lab as lab, safetensors.torch, torch
-torch.set_num_threads(1)
 for backbone in ("tiny_vit", "tiny_swin"):
     case = lab.Case("meat", backbone, "task")
     method = lab.restored(case, open(f"{sys.argv[1]}/{backbone}.state", "rb").read())
