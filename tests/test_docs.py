@@ -29,9 +29,11 @@ import pytest
 from backbones import names
 from benchmarks.naming import parse, typed
 from carryover.commands import cli, listing
-from carryover.metrics.continual import continual_metrics, few_shot_metrics, transfer_metrics
+from carryover.metrics.continual import continual_metrics
+from carryover.metrics.few_shot import few_shot_metrics
+from carryover.metrics.transfer import transfer_metrics
 from carryover.plugins import catalogue
-from carryover.records.record import Row
+from carryover.records.row import Row
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]

@@ -12,8 +12,8 @@ import msgspec
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
 from carryover.cells.request import command, option
-from carryover.commands.cli import OK
-from carryover.metrics.continual import protocol_of
+from carryover.exit_codes import OK
+from carryover.metrics.kinds import kind_of_contract
 from carryover.plugins import catalogue
 from carryover.records.contract import differences
 from carryover.records.record import Option, Record, show_option
@@ -70,7 +70,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     records are fresh before one with stale ones.
     """
     from backbones.names import parse as backbone_named
-    from carryover.cells.ready import is_stale
+    from carryover.cells.key import standing
     from carryover.metrics.statistics import compare as compared
 
     records = [record for record in Results.default(asked.results).all()[0] if record.status == "ok"]
@@ -89,7 +89,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
                 + (f", but on {', '.join(near)}" if near else "")
                 + f"; {made} makes one"
             )
-    stale = {record.key for record in there if is_stale(record)}
+    stale = {record.key for record in there if standing(record) != "current"}
     counting = current(there, rank=lambda record: record.key not in stale)
     pairs = _pairs(asked, sides, counting)
     if not pairs:
@@ -159,7 +159,8 @@ def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> l
 
 def _rules(asked: Asked) -> set[str] | None:
     """What a contract may say of the selection; None for anything."""
-    from carryover.cells.selection import DEFAULT, MANUAL, Rule
+    from carryover.cells.selection import Rule
+    from carryover.records.contract import DEFAULT, MANUAL
 
     if asked.selection in (None, MANUAL):
         return {MANUAL} if asked.selection else None
@@ -201,11 +202,11 @@ def _means(text: str, value: Option) -> bool:
 
 def _preference(pair: Pair, stale: Collection[str]) -> tuple[bool, bool, bool, tuple[float, str]]:
     """The larger, the sooner a pair is taken: as `run` without options, fresh, new."""
-    from carryover.cells.selection import DEFAULT, MANUAL, SEARCH
+    from carryover.records.contract import MANUAL
 
     records = [*pair[0], *pair[1]]
     selection = _selection(records[0])
-    usual = SEARCH if protocol_of(records[0].contract) == "transfer" else DEFAULT
+    usual = kind_of_contract(records[0].contract).selection
     fresh = all(record.key not in stale for record in records)
     return not selection.endswith(MANUAL), selection.startswith(usual), fresh, max(map(recency, records))
 
@@ -218,7 +219,7 @@ def _notes(
     pair: Pair, pairs: Sequence[Pair], counting: Sequence[Record], stale: Collection[str]
 ) -> list[str]:
     """What was measured under another contract, and which records are stale."""
-    from carryover.metrics.statistics import variant
+    from carryover.records.record import variant
 
     contract, notes = pair[0][0].contract, []
     if apart := [record for record in counting if record.contract != contract]:
@@ -261,7 +262,7 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
 
 def _listed(records: Iterable[tuple[Record, Sequence[str]]]) -> str:
     """Each method with its options, and these parts of its contract."""
-    from carryover.metrics.statistics import variant
+    from carryover.records.record import variant
 
     said = []
     for record, parts in records:

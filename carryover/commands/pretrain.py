@@ -22,7 +22,7 @@ from benchmarks.store import Store, locked
 from carryover.cells.machine import said_commit
 from carryover.cells.request import again, command
 from carryover.commands.screen import shown
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import slug
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -44,7 +44,7 @@ def run(asked: Mapping[str, Any]) -> int:
     mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
     plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
     probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
-    journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
+    journal = CellJournal(folder / f"{name}.journal", interval=0)  # every epoch is kept
     site = Workplace(folder, numerics, store, journal, progress, said_commit())
     if not asked["quiet"]:
         print(f"pretraining {plan.backbone} on {numerics.describe()}", file=sys.stderr)

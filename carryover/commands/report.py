@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from carryover.commands.cli import OK
+from carryover.exit_codes import OK
 from carryover.records.results import Broken, Results, failures
 
 
@@ -35,7 +35,7 @@ def report(
     root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
 ) -> int:
     """Tables of all records, one for each contract; published: beside what others published."""
-    from carryover.cells.ready import is_stale
+    from carryover.cells.key import standing
     from carryover.commands.compare import recorded_stream
     from carryover.tables.report import report_text
 
@@ -44,7 +44,7 @@ def report(
     if stream is not None:
         recorded = {record.cell.stream for record in records}
         stream = recorded_stream(stream, recorded | {name.partition("?")[0] for name in recorded})
-    print(report_text(results, stream=stream, vary=vary, form=form, published=published, stale=is_stale))
+    print(report_text(results, stream=stream, vary=vary, form=form, published=published, standing=standing))
     set_aside(broken)
     return OK
 

@@ -12,55 +12,21 @@ import ast
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones import names
 from benchmarks.errors import RequestError, unknown
 from carryover import HOUSE
+from carryover.plugins import file, importing
 from carryover.plugins.code import source_of
+from carryover.plugins.options import check_method, check_options
+from carryover.plugins.plugin import OURS, SKLEARN, Plugin
 
 if TYPE_CHECKING:
     from benchmarks.stream import Stream
     from methods.base import Method
-
-OURS = "carryover"
-SKLEARN = "sklearn:"
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A name that a user may type.
-
-    origin: "carryover", or the package and version that brings it, or the file; module and attribute:
-    where its class is; reference: it declares itself a row that every table should have; problem: why it
-    cannot be had, ""; path: of a method that is a file and not installed; named: modules that count as
-    imported by it, whatever its source says.
-    """
-
-    name: str
-    summary: str
-    origin: str
-    module: str
-    attribute: str
-    reference: bool = False
-    problem: str = ""
-    entry: EntryPoint | None = field(default=None, compare=False)
-    path: Path | None = field(default=None, compare=False)
-    named: tuple[str, ...] = ()
-
-    @property
-    def package(self) -> str:
-        """The top-level package whose source belongs to the plugin."""
-        return self.module.partition(".")[0]
-
-    @property
-    def distribution(self) -> dict[str, str]:
-        """The version of the package that brings it, by name; nothing for ours and for files."""
-        dist = self.entry.dist if self.entry else None
-        return {dist.name: dist.version} if dist else {}
 
 
 def methods() -> dict[str, Plugin]:
@@ -92,7 +58,6 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     name: a listed one, `sklearn:` and a classifier's import path, or a file (`./mine.py`, `./mine.py:Mine`),
     whose code runs by this.
     """
-    from carryover.plugins import file, importing
     from methods.base import Method
 
     if file.is_path(name):
@@ -107,14 +72,13 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     found = importing.load("method", plugin)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RequestError(f"method {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Method")
-    importing.check_method(f"method {name!r}", found)
+    check_method(f"method {name!r}", found)
     return plugin, found
 
 
 def stream_plugin(name: str) -> Plugin:
     """The plugin behind a stream's name without parameters, also where its class takes any `split:SOURCE`."""
     from benchmarks.stream import Stream
-    from carryover.plugins import importing
 
     known = streams()
     for plugin in known.values() if name not in known else ():
@@ -128,19 +92,17 @@ def stream_plugin(name: str) -> Plugin:
 def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
     """The plugin and the class of a stream, by its name without parameters; errors as for a method."""
     from benchmarks.stream import Stream
-    from carryover.plugins import importing
 
     plugin = stream_plugin(name)
     found = importing.load("stream", plugin)
     if not (isinstance(found, type) and issubclass(found, Stream)):
         raise RequestError(f"stream {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Stream")
-    importing.check_options(f"stream {name!r}", found, "Parameters")
+    check_options(f"stream {name!r}", found, "Parameters")
     return plugin, found
 
 
 def backbone_plugin(name: str) -> Plugin:
     """Who brings a backbone, as typed; errors as for a method, but any name that is not ours is timm's."""
-    from carryover.plugins import importing
 
     bare = name.strip().partition("?")[0].partition(".")[0]
     plugin = backbones().get(bare)

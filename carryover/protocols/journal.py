@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from benchmarks.store import write_atomic
-from carryover.records.record import Row
+from carryover.records.row import Row
 
 SECONDS = "seconds"  # spent on a stage, beside its tensors, whose names have a "/"
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class Done(msgspec.Struct, kw_only=True):
     """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
 
     predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
@@ -47,7 +47,7 @@ class Progress(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
-class Journal:
+class CellJournal:
     """Reads and writes one journal folder.
 
     interval: seconds between saves of a long stage; states: where the method's state after every task
@@ -58,7 +58,7 @@ class Journal:
         self.folder = folder
         self.interval = interval
         self.states = states
-        self.notes: list[str] = []  # warnings of this process; `Progress.notes` has those before it too
+        self.notes: list[str] = []  # warnings of this process; `Done.notes` has those before it too
         self._saved = self._begun = time.monotonic()
         self._earlier = 0.0
 
@@ -72,28 +72,28 @@ class Journal:
         """Seconds of the piece of work, those of killed processes up to their last save included."""
         return self._earlier + time.monotonic() - self._begun
 
-    def resume(self) -> tuple[Progress, dict[str, Tensor] | None]:
+    def resume(self) -> tuple[Done, dict[str, Tensor] | None]:
         """The progress and the method's state to start from; fresh ones without a usable journal."""
         try:
-            progress = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Progress)
-            state = self._read(f"state-{progress.learnt}.safetensors") if progress.learnt else None
+            done = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Done)
+            state = self._read(f"state-{done.learnt}.safetensors") if done.learnt else None
         except (FileNotFoundError, msgspec.DecodeError, SafetensorError):
             # No journal, or one that another version wrote: the cell starts over and ends the same.
-            return Progress(), None
-        return progress, state
+            return Done(), None
+        return done, state
 
-    def commit(self, progress: Progress, state: dict[str, Tensor] | None = None) -> None:
-        """Keep `progress`, and with it the method's state where it has learnt another task."""
-        progress.notes = list(dict.fromkeys([*progress.notes, *self.notes]))
+    def commit(self, done: Done, state: dict[str, Tensor] | None = None) -> None:
+        """Keep `done`, and with it the method's state where it has learnt another task."""
+        done.notes = list(dict.fromkeys([*done.notes, *self.notes]))
         if state is not None:
-            self._write(f"state-{progress.learnt}.safetensors", state)
+            self._write(f"state-{done.learnt}.safetensors", state)
             if self.states is not None:
-                write_atomic(self.states / f"state-{progress.learnt}.safetensors", serialise(state))
-        write_atomic(self.folder / "progress.json", msgspec.json.encode(progress))
+                write_atomic(self.states / f"state-{done.learnt}.safetensors", serialise(state))
+        write_atomic(self.folder / "progress.json", msgspec.json.encode(done))
         self._saved = time.monotonic()
         if state is not None:
             for old in self.folder.glob("state-*.safetensors"):
-                if old.name != f"state-{progress.learnt}.safetensors":
+                if old.name != f"state-{done.learnt}.safetensors":
                     old.unlink()
             (self.folder / "stage.safetensors").unlink(missing_ok=True)
 

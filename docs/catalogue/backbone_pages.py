@@ -12,6 +12,7 @@ from backbones import names, pretrained
 from backbones.backbone import describe
 from carryover.commands.listing import BESIDES
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import Plugin
 
 HEADS = ("backbone", "what it is", "family", "parameters", "pixels", "width", "tokens", "pooling", "weights")
 
@@ -35,7 +36,7 @@ def backbones_page() -> str:
     )
 
 
-def _row(name: str, plugin: catalogue.Plugin) -> tuple[str, ...]:
+def _row(name: str, plugin: Plugin) -> tuple[str, ...]:
     info, recipe = describe(name), names.find_recipe(name)
     tags = recipe.tags if recipe else ()
     tokens = f"{info.grid[0]} x {info.grid[1]}" + (f" + {info.prefix_tokens}" if info.prefix_tokens else "")

@@ -18,6 +18,7 @@ from benchmarks.images import Chunk, Inputs, Pixels
 from benchmarks.progress import Progress, Silent
 from benchmarks.seeds import Seeds
 from benchmarks.stream import Pool, StreamInfo, Task
+from methods.base.prepared import Preparation
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Method(ABC):
     """Learns tasks one after another and predicts.
 
     Subclasses set `name`, declare a frozen dataclass `Config` with a default for every option and a
-    `search` space, and may set `reference` (a row that every table should have).
+    `search` space, and may set `reference` (a row that every table should have). One whose preparation can
+    be kept in a file says by which option it is read again (`file_option`), and which options it fits only
+    as they were (`file_needs`).
 
     The backbone is the method's own copy; it may change it. Logits are float32 on the CPU. Their
     columns are the task's classes when the task is known, otherwise all classes seen so far in the
@@ -70,6 +73,8 @@ class Method(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[bool] = False
+    file_option: ClassVar[str] = ""
+    file_needs: ClassVar[tuple[str, ...]] = ()
     passes: int = 0
 
     @dataclass(frozen=True)
@@ -107,6 +112,17 @@ class Method(ABC):
     @abstractmethod
     def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
         """Logits (N, columns) of `inputs`; `task_id` is given in task-incremental streams only."""
+
+    def preparation(self) -> Preparation | None:
+        """What `prepare` made or read, for the record; None where it did neither."""
+        return None
+
+    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
+        """Write what `prepare(pool)` has just made, and its card; returns the file (`file_option`).
+
+        RequestError where nothing was made: it was read from a file, say.
+        """
+        raise NotImplementedError(f"{self.name} has a file_option and no export")
 
     def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor] | None:
         """Logits (Q, N) of each episode's queries, learnt from its task (id 0, N classes) alone.

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import safetensors.torch
 import timm
@@ -27,15 +26,6 @@ class Preparation:
 
     digest: str
     said: str
-
-
-@runtime_checkable
-class Prepares(Protocol):
-    """A method whose records say what it was prepared with."""
-
-    def preparation(self) -> Preparation | None:
-        """What `prepare` made or read; None where it did neither."""
-        ...
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

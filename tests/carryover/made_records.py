@@ -8,7 +8,8 @@ import hashlib
 import numpy as np
 
 from carryover.metrics.continual import continual_metrics
-from carryover.records.record import Cell, Cost, Env, Record, Row
+from carryover.records.record import Cell, Cost, Env, Record
+from carryover.records.row import Row
 
 CONTRACT = {
     "protocol": "continual 1",

@@ -19,7 +19,7 @@ from benchmarks import store
 from benchmarks.progress import Silent
 from carryover.cells.run import run_cell
 from carryover.commands.cli import cli
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 
@@ -226,7 +226,9 @@ def test_a_disk_that_fills_up_in_the_middle_loses_nothing(
     full, calm = tmp_path / "full", tmp_path / "calm"
     command = words("linear_probe", stream_of(pictures), full)
     run_cell(ready("linear_probe", stream_of(pictures)), Results(calm), Silent())  # fills the caches too
-    monkeypatch.setattr(carryover.cells.run, "Journal", lambda folder, states: Journal(folder, 0.0, states))
+    monkeypatch.setattr(
+        carryover.cells.run, "CellJournal", lambda folder, states: CellJournal(folder, 0.0, states)
+    )
     left = calls
 
     def fsync(descriptor: int) -> None:

@@ -91,7 +91,7 @@ def test_a_line_for_each_promise_and_a_summary(small, capsys):
 
 def test_a_broken_promise_says_what_was_expected_and_seen_and_is_exit_code_1(small, capsys, monkeypatch):
     loaded = command.plugins.method_class("ncm")[0]
-    monkeypatch.setattr(command.plugins, "method_class", lambda name: (loaded, broken_methods.CountsHalf))
+    monkeypatch.setattr(command.catalogue, "method_class", lambda name: (loaded, broken_methods.CountsHalf))
     assert cli.cli(["check", "ncm"]) == 1
     said = capsys.readouterr().out
     assert re.search(

@@ -23,10 +23,11 @@ from benchmarks.stream import Place
 from benchmarks.streams.episodes import EpisodeStream
 from carryover.cells.ready import Conditions, ReadyCell, Workshop
 from carryover.cells.run import run_cell
-from carryover.metrics.continual import few_shot_metrics
+from carryover.metrics.few_shot import few_shot_metrics
 from carryover.plugins.catalogue import methods
-from carryover.records.record import Cell, Record, Row, unpack_hits
+from carryover.records.record import Cell, Record
 from carryover.records.results import Results
+from carryover.records.row import Row, unpack_hits
 from methods.crosstransformer import CrossTransformer
 from methods.protonet import ProtoNet
 
@@ -107,7 +108,7 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
     from carryover.protocols import few_shot
 
     monkeypatch.setattr(few_shot, "BATCH", 2)
-    monkeypatch.setattr("carryover.protocols.journal.Journal.due", lambda self: True)
+    monkeypatch.setattr("carryover.protocols.journal.CellJournal.due", lambda self: True)
     scored, score = [], few_shot._score_group
 
     def interrupted(work, batched, group, done):
@@ -133,7 +134,7 @@ def test_an_episode_that_was_learnt_alone_is_not_learnt_again(stop, tmp_path, mo
     whole = outcome(ready("lora"), tmp_path / "whole")
     from carryover.protocols import few_shot
 
-    monkeypatch.setattr("carryover.protocols.journal.Journal.due", lambda self: True)
+    monkeypatch.setattr("carryover.protocols.journal.CellJournal.due", lambda self: True)
     learnt, learn = [], few_shot._learnt
 
     def interrupted(work, task, *rest):

@@ -19,7 +19,7 @@ from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
 from carryover.cells.ready import PRESETS, ReadyCell
-from carryover.plugins.catalogue import code
+from carryover.plugins import code
 from carryover.plugins.code import reach, source_digest
 
 NUMERICS = Numerics(fused_training=True, device_name="this processor")

@@ -11,7 +11,7 @@ import pytest
 
 from carryover.commands import prepare
 from carryover.commands.cli import cli
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 
 HERE = ["--device", "cpu", "--threads", "1"]
 TOAST = ["toast", "-o", "pretune_epochs=4", "-o", "batch_size=16"]
@@ -84,7 +84,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
 ) -> None:
     saved: list[int] = []
 
-    class Eager(Journal):
+    class Eager(CellJournal):
         """Saves at every chance; a signal comes right after the second."""
 
         def due(self) -> bool:
@@ -96,7 +96,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
             if len(saved) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "Journal", Eager)
+    monkeypatch.setattr(prepare, "CellJournal", Eager)
     monkeypatch.setenv("CARRYOVER_CACHE", str(tmp_path / "cache"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(typed(words, parts)) == 130

@@ -15,9 +15,11 @@ from backbones import loading
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Task
-from carryover.cells.run import finished, make_method, run_cell
+from carryover.cells.learn import Maker
+from carryover.cells.ready import finished
+from carryover.cells.run import run_cell
 from carryover.protocols import continual
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 from methods.ncm import NCM
@@ -211,7 +213,7 @@ def test_kept_states_predict_what_was_predicted(pictures: Path, tmp_path: Path) 
     predicted = results.predictions(record)
     tasks, exam = cell.stream.open(0)
     for step in (1, 2, 3):
-        method = make_method(cell, {}, Journal(tmp_path / "none"), Silent())
+        method = Maker(cell, CellJournal(tmp_path / "none"), Silent())(cell.stream.info)
         file = tmp_path / "states" / cell.key / f"state-{step}.safetensors"
         method.restore(safetensors.torch.load_file(file))
         for task in tasks[:step]:

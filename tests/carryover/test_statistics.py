@@ -10,8 +10,9 @@ from made_records import CONTRACT, made
 from msgspec.structs import replace
 
 from benchmarks.errors import RequestError
-from carryover.metrics.statistics import Spread, compare, sign_test, student_interval
-from carryover.records.record import Row
+from carryover.metrics.line import Spread
+from carryover.metrics.statistics import compare, sign_test, student_interval
+from carryover.records.row import Row
 
 values = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=6)
 

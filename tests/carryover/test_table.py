@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from benchmarks.errors import RequestError
-from carryover.metrics.statistics import Spread
+from carryover.metrics.line import Line, Spread, duration, percent, si
 from carryover.records.contract import Contract
 from carryover.records.results import Results
-from carryover.tables.columns import columns, duration, percent, si
+from carryover.tables.columns import columns
 from carryover.tables.export import as_csv, as_json, markdown
 from carryover.tables.report import FORMATS, closing_text, report_text
-from carryover.tables.table import Line, Table, closing_tables, table
+from carryover.tables.table import Table, closing_tables, table
 from carryover.tables.terminal import drawn, drawn_failures
 
 COMMAND = "carryover run --method joint --stream split-cifar100 --backbone vit --seed 0,1,2"

@@ -19,12 +19,13 @@ from benchmarks.progress import Silent
 from benchmarks.stream import Stream, Task
 from carryover.cells.run import run_cell
 from carryover.cells.selection import Rule
-from carryover.metrics.continual import transfer_metrics
+from carryover.metrics.transfer import transfer_metrics
 from carryover.plugins.code import reach
 from carryover.protocols import continual, few_shot
-from carryover.protocols.journal import Journal
-from carryover.records.record import Record, Row
+from carryover.protocols.journal import CellJournal
+from carryover.records.record import Record
 from carryover.records.results import Results
+from carryover.records.row import Row
 from carryover.tables.report import report_text
 
 TRAIN, VAL, TEST = SIZES
@@ -275,10 +276,10 @@ def test_a_training_that_is_gone_on_with_is_never_that_of_another_task(
     cell = cell_of(TinyTransfer(), "full_finetune", options=options, selection="default")
     assert run_cell(cell, Results(tmp_path / "calm"), Silent()).status == "ok"
     with monkeypatch.context() as patch:  # saves at every epoch, without dying
-        patch.setattr(Journal, "due", lambda self: True)
+        patch.setattr(CellJournal, "due", lambda self: True)
         assert run_cell(cell, Results(tmp_path / "saving"), Silent()).status == "ok"
     same_outcome(tmp_path / "saving", tmp_path / "calm")
-    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "CellJournal", Short)
     for _ in range(30):
         try:
             run_cell(cell, Results(tmp_path / "killed"), Silent())

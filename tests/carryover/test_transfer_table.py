@@ -12,14 +12,16 @@ from made_records import CONTRACT, COST, made
 from msgspec.structs import replace
 
 from carryover.cells.selection import Rule
-from carryover.metrics.continual import transfer_metrics
-from carryover.records.record import Record, Row
+from carryover.metrics.line import Line
+from carryover.metrics.transfer import transfer_metrics
+from carryover.records.record import Record
 from carryover.records.results import Results
+from carryover.records.row import Row
 from carryover.tables.columns import columns
 from carryover.tables.export import as_csv, as_json, markdown
 from carryover.tables.published import META_DATASET, SOURCES, VTAB, published_for
 from carryover.tables.report import report_text
-from carryover.tables.table import Line, table
+from carryover.tables.table import table
 from carryover.tables.terminal import drawn
 
 GROUPS = ("natural",) * 7 + ("specialised",) * 4 + ("structured",) * 8
