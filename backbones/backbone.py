@@ -21,10 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from backbones.architecture import build, preprocessing_of, size_of
 from backbones.families import family_of, patch_tokens, pooling_of, shape_of
 from backbones.features import extract
-from backbones.names import Family, Spec, parse
+from backbones.names import Spec, parse
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
+from backbones.recipe import Family
 from backbones.sites import Site, find_sites
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
 from benchmarks.images import Chunk, Inputs

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backbones.backbone import Backbone as Backbone
     from backbones.backbone import BackboneInfo as BackboneInfo
-    from backbones.names import Recipe as Recipe
+    from backbones.recipe import Recipe as Recipe
     from backbones.sites import Site as Site
     from backbones.training import ParameterGroup as ParameterGroup
     from benchmarks.errors import DataError as DataError
@@ -72,7 +72,7 @@ HOMES = {
     "ParameterGroup": "backbones.training",
     "Place": "benchmarks.stream",
     "Pool": "benchmarks.stream",
-    "Recipe": "backbones.names",
+    "Recipe": "backbones.recipe",
     "RequestError": "benchmarks.errors",
     "Seeds": "benchmarks.seeds",
     "Site": "backbones.sites",

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from backbones.backbone import Backbone, open_backbone
-from backbones.names import own_recipes
+from backbones.catalogue import own_recipes
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
