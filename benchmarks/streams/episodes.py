@@ -26,7 +26,7 @@ from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_ke
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Pool, Stream, StreamInfo, Task
 from benchmarks.tfrecords.known import META_DATASET
 

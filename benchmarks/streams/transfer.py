@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError, RequestError, unknown
 from benchmarks.naming import canonical
-from benchmarks.sources import data_roots
+from benchmarks.sources.lookup import data_roots
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
 from benchmarks.transfer import embedded, fgvc, own, vtab
 from benchmarks.transfer.recipe import RECIPES, Recipe

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.images import Indices, Labelled
 from benchmarks.procedural.family import Family
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.procedural import DRAWN, Drawings, at_level
 from benchmarks.sources.source import DRAWN_RULE
 from benchmarks.stream import Place

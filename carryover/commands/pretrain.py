@@ -17,7 +17,7 @@ from backbones.pretraining.run import Plan, Workplace, pretrain
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.store import Store, locked
 from carryover.cells.machine import said_commit
 from carryover.cells.request import again, command

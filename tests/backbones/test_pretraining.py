@@ -27,7 +27,7 @@ from backbones.training import NoJournal
 from backbones.weights import with_classifier
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 

@@ -16,7 +16,8 @@ from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
 from benchmarks.procedural import families
 from benchmarks.progress import Silent
-from benchmarks.sources import may_mirror, open_source, source_names, table
+from benchmarks.sources import table
+from benchmarks.sources.lookup import may_mirror, open_source, source_names
 from benchmarks.sources.procedural import DRAWN
 from benchmarks.store import Store
 from benchmarks.stream import Place
@@ -172,7 +173,7 @@ def test_a_slip_of_the_pen_finds_the_name() -> None:
 def test_naming_a_source_imports_nothing_that_draws() -> None:
     code = """
 import sys
-from benchmarks.sources import open_source, source_names
+from benchmarks.sources.lookup import open_source, source_names
 source_names(), open_source("objects")
 assert [name for name in sys.modules if name.startswith("benchmarks.procedural.")] == [
     "benchmarks.procedural.family"

@@ -458,7 +458,7 @@ def test_a_data_set_that_does_not_fit_is_refused(
     reason="needs CIFAR-100: set CARRYOVER_DATA to a folder with cifar100/ in parquet",
 )
 def test_cifar100_is_the_real_task(place: Place) -> None:
-    from benchmarks.sources import open_source
+    from benchmarks.sources.lookup import open_source
 
     opened = stream("vtab-1k?only=cifar&size=32", place)
     assert opened.info.sizes == ((800, 200, 10_000),)
