@@ -379,7 +379,7 @@ def test_without_data_every_task_is_listed(data: Path, place: Place, monkeypatch
         ("vtab-1k?only=cifer", "unknown task of vtab-1k 'cifer'; did you mean 'cifar'?"),
         ("vtab-1k?only=+", "only=+ names no task"),
         ("vtab-1k?size=0", "size=0 lies outside 1"),
-        ("embedded-transfer?recipe=vtap", "unknown recipe 'vtap'; did you mean 'vtab'?"),
+        ("embedded-transfer?transforms=vtap", "unknown transforms 'vtap'; did you mean 'vtab'?"),
         (
             "transfer:digits?train=1400&size=8",
             "digits has 1438 training images, fewer than train=1400 and val=200",
