@@ -550,9 +550,9 @@ def test_embedded_tasks_name_sources_with_their_classes() -> None:
     families = import_module("benchmarks.procedural.families").FAMILIES
     assert len(embedded.TASKS) == 10
     for task in embedded.TASKS[1:]:
-        drawn = embedded.DRAWN[task.name]
-        names = families[drawn.family].class_names
-        levels = {name if drawn.level is None else name.split("/")[drawn.level] for name in names}
+        spec = embedded.PROCEDURAL[task.name]
+        names = families[spec.family].class_names
+        levels = {name if spec.level is None else name.split("/")[spec.level] for name in names}
         assert len(levels) == task.classes, task.name
 
 
