@@ -22,7 +22,7 @@ from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Pixels
 from benchmarks.progress import Bar, Progress
 from benchmarks.seeds import Seeds
-from benchmarks.store import claimed, locked, write_atomic
+from benchmarks.store import locked, try_locked, write_atomic
 from benchmarks.stream import StreamInfo
 from carryover.cells.machine import commit, peak_memory, processor
 from carryover.cells.ready import PROTOCOLS, ReadyCell, config_dict
@@ -119,7 +119,7 @@ def _drop_superseded(ready: ReadyCell, results: Results) -> None:
     for left in (results.root / "journal").glob(f"*/{CELL}"):
         with contextlib.suppress(FileNotFoundError):  # another process has just ended
             if left.read_text() == f"{ready.cell}\n":
-                with claimed(results.lock(left.parent.name)) as ours:
+                with try_locked(results.lock(left.parent.name)) as ours:
                     if ours:
                         shutil.rmtree(left.parent, ignore_errors=True)
 
