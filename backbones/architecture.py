@@ -14,9 +14,11 @@ from timm.data.config import resolve_model_data_config
 from timm.models import model_entrypoint
 from torch import nn
 
+from backbones.catalogue import backbone_names, find_recipe
 from backbones.families import CONVNETS, SWINS, VITS, family_of, input_size, pooling_of, shape_of
-from backbones.names import NETWORKS, STATISTICS, Recipe, Spec, Value, backbone_names, find_recipe
+from backbones.names import Spec
 from backbones.preprocessing import Preprocessing
+from backbones.recipe import NETWORKS, STATISTICS, Recipe, Value
 from backbones.sites import find_sites
 from benchmarks.errors import RequestError, unknown
 

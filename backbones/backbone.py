@@ -20,11 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.architecture import build, preprocessing_of, size_of
 from backbones.families import family_of, patch_tokens, pooling_of, shape_of
-from backbones.features import extract
-from backbones.names import Family, Spec, parse
+from backbones.features import Kind, extract
+from backbones.names import Spec, parse
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
+from backbones.recipe import Family
 from backbones.sites import Site, find_sites
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
 from benchmarks.images import Chunk, Inputs
@@ -112,6 +113,16 @@ class Backbone(nn.Module):
             maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
             return patch_tokens(self.net, maps, self.info.prefix_tokens).float()
 
+    def forward_maps(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to what timm's `forward_features` returns, as (B, prefix + N, C) float32."""
+        self._choose_attention()
+        with self.numerics.autocast():
+            maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
+        if maps.ndim == 4:
+            convnet = self.info.family == "convnet"  # (B, C, h, w); Swin's are (B, h, w, C)
+            maps = maps.flatten(2).transpose(1, 2) if convnet else maps.flatten(1, 2)
+        return maps.float()
+
     def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "features", batch_size, progress)
@@ -119,6 +130,29 @@ class Backbone(nn.Module):
     def tokens(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward_tokens` of all inputs, (N, T, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "tokens", batch_size, progress)
+
+    def shape(self, kind: Kind) -> tuple[int, ...]:
+        """Of one image: features (C,), tokens (N, C) or maps (prefix + N, C)."""
+        if kind == "features":
+            return (self.info.width,)
+        height, width = self.info.grid
+        prefix = self.info.prefix_tokens if kind == "maps" else 0
+        return prefix + height * width, self.info.width
+
+    def facts(self) -> dict[str, object]:
+        """All of it that a bit of its features depends on, as long as it is pristine; for JSON."""
+        return {
+            "weights": self.weights,
+            "architecture": self.identity,
+            # Neither weights nor a recipe's name tell heads, windows and shifts, or a ConvNet's strides.
+            "grid": self.info.grid,
+            "sites": [[site.name, site.grid, site.heads, site.window, site.shift] for site in self._sites],
+            "pooling": self.info.pooling,
+            "preprocessing": self.preprocessing.describe(),
+            "dtype": self.numerics.dtype,
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "device": self.numerics.device_name or self.device.type,
+        }
 
     def share(self, inputs: Inputs) -> None:
         """From now on, features of images among `inputs` are computed for all of these at once, and kept.

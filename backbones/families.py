@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backbones.external_attention.attention import MultiHeadExternalAttention
 from backbones.external_attention.eamlp import EAMLP
-from backbones.names import Family, Value
+from backbones.recipe import Family, Value
 from benchmarks.errors import RequestError
 
 # timm's files whose networks are VisionTransformer or SwinTransformer; other "vit" and "swin" there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backbones.names import Recipe
+from backbones.recipe import Recipe
 
 RECIPES = (
     Recipe(

@@ -14,7 +14,8 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from backbones.architecture import build
-from backbones.names import Spec, find_recipe, parse
+from backbones.catalogue import find_recipe
+from backbones.names import Spec, parse
 from benchmarks import seeds
 from benchmarks.errors import DataError, RequestError
 

@@ -75,7 +75,7 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[bool]:
+def try_locked(path: Path) -> Iterator[bool]:
     """Hold the lock file `path` unless another process holds it; whether it is held. Nobody is waited for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)

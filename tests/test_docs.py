@@ -27,6 +27,7 @@ import click
 import pytest
 
 from backbones import names
+from backbones.catalogue import find_recipe
 from benchmarks.naming import parse, typed
 from carryover.commands import cli, listing
 from carryover.metrics.continual import continual_metrics
@@ -146,7 +147,7 @@ def check_command(words: list[str], made: set[str]) -> bool:
         typed(bare, "parameter", catalogue.stream_class(bare)[1].Parameters, parameters)
     for backbone in split_list(given.get("backbone")):
         spec = names.parse(backbone)
-        assert names.find_recipe(spec.base) or is_timm(spec.base), backbone
+        assert find_recipe(spec.base) or is_timm(spec.base), backbone
     return True
 
 

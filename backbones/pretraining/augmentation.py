@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from backbones.pretraining.plan import Settings
+from backbones.pretraining.settings import Settings
 from benchmarks.errors import RequestError
 
 

@@ -10,7 +10,7 @@ import torch
 from backbones.loading import Loader
 from backbones.preprocessing import Preprocessing
 from backbones.pretraining.augmentation import Augmentation, Mixing
-from backbones.pretraining.plan import Settings, Stage, size_at
+from backbones.pretraining.settings import Settings, Stage, size_at
 from backbones.training import Batch
 from benchmarks.images import Labelled
 from benchmarks.seeds import generator

@@ -9,7 +9,7 @@ from backbones.architecture import build, preprocessing_of
 from backbones.families import family_of
 from backbones.names import Spec, parse
 from backbones.pretraining.mae import MAE
-from backbones.pretraining.plan import Settings
+from backbones.pretraining.settings import Settings
 from backbones.pretraining.simclr import SimCLR
 from backbones.pretraining.supervised import Supervised
 from backbones.weights import with_classifier, with_weights

@@ -31,7 +31,7 @@ from backbones.pretraining.card import Card
 from backbones.pretraining.curve import Point, draw_curve, read_curve, write_curve
 from backbones.pretraining.evaluation import held_out_loss, inference_rate, probe, top1
 from backbones.pretraining.objectives import make_objective
-from backbones.pretraining.plan import Settings, check, check_source, check_stages, size_at, stages_of
+from backbones.pretraining.settings import Settings, check, check_source, check_stages, size_at, stages_of
 from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
 from benchmarks.claim import claim
@@ -58,8 +58,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where it is made, and with what."""
+class RunContext:
+    """Where the run leaves its files, and what it computes with."""
 
     folder: Path
     numerics: Numerics
@@ -69,27 +69,27 @@ class Workplace:
     commit: str = ""
 
 
-def pretrain(plan: Plan, site: Workplace, probes: dict[str, SourceData]) -> Card:
+def pretrain(plan: Plan, context: RunContext, probes: dict[str, SourceData]) -> Card:
     """Train, keep the averaged weights in half precision, evaluate what was kept, write card and curve.
 
     probes: sources by name on which the result is probed. RequestError for what cannot be trained: found
     before the first step.
     """
-    run = Run(plan, site)
+    run = Run(plan, context)
     fitted = run.fit()
     path = run.save()
     card = run.evaluate(path, fitted, probes)
-    card.write(site.folder)
+    card.write(context.folder)
     return card
 
 
 class Run:
     """The parts of one run, made and checked; `fit`, `save`, `evaluate` in that order."""
 
-    def __init__(self, plan: Plan, site: Workplace) -> None:
+    def __init__(self, plan: Plan, context: RunContext) -> None:
         check(plan.settings)
-        site.numerics.apply()
-        self.plan, self.site = plan, site
+        context.numerics.apply()
+        self.plan, self.context = plan, context
         self.spec = parse(plan.backbone)
         self.train, self.valid = plan.source.train, plan.source.test
         self.classes = len(plan.source.class_names) if plan.objective == "supervised" else 0
@@ -105,7 +105,7 @@ class Run:
         self.preprocessing = preprocessing_of(sketch, self.spec)
         self.objective = make_objective(
             plan.objective, self.spec, plan.settings, self.classes, any_size=len(self.stages) > 1
-        ).to(site.numerics.device)
+        ).to(context.numerics.device)
         self._claim_folder()  # after the last check, since it writes
         if family_of(sketch) == "convnet":
             self.objective = self.objective.to(memory_format=torch.channels_last)
@@ -120,7 +120,7 @@ class Run:
 
     def fit(self) -> Fit:
         """Train through all stages."""
-        settings, numerics = self.plan.settings, self.site.numerics
+        settings, numerics = self.plan.settings, self.context.numerics
         net = self.objective.net
         for module in self.objective.modules():
             set_fused(module, numerics, differentiable=True)
@@ -159,8 +159,8 @@ class Run:
             numerics=numerics,
             seed_of=lambda epoch: derive("pretrain", "global", settings.seed, epoch),
             stage="pretraining",
-            journal=self.site.journal,
-            progress=self.site.progress,
+            journal=self.context.journal,
+            progress=self.context.progress,
             buffers=buffers,
             after_step=self._after_step,
             after_epoch=self._after_epoch,
@@ -173,29 +173,29 @@ class Run:
         for name, tensor in self.kept.state_dict().items():
             small = name in learnt and tensor.is_floating_point()
             tensors[name] = (tensor.half() if small else tensor).detach().cpu().contiguous().clone()
-        path = self.site.folder / f"{self.plan.name}.safetensors"
+        path = self.context.folder / f"{self.plan.name}.safetensors"
         write_atomic(path, safetensors.torch.save(tensors, {"format": "pt"}))
         return path
 
     def evaluate(self, path: Path, fitted: Fit, probes: dict[str, SourceData]) -> Card:
         """The card of what was saved, measured on the file."""
-        plan, site = self.plan, self.site
+        plan, context = self.plan, self.context
         bare = self.spec.with_weights(None)
         saved = self.spec.with_weights(str(path)).canonical
-        backbone = open_backbone(saved, store=site.store, numerics=site.numerics)
+        backbone = open_backbone(saved, store=context.store, numerics=context.numerics)
         accuracy = None
         if self.classes:
-            net = with_classifier(saved).to(site.numerics.device)
-            accuracy = top1(net, self.valid, self.preprocessing, site.numerics, site.progress)
+            net = with_classifier(saved).to(context.numerics.device)
+            accuracy = top1(net, self.valid, self.preprocessing, context.numerics, context.progress)
         found = {
             name: dict(
-                zip(("linear", "nearest class mean"), probe(backbone, data, site.progress), strict=True)
+                zip(("linear", "nearest class mean"), probe(backbone, data, context.progress), strict=True)
             )
             for name, data in probes.items()
         }
         seconds = sum(point.seconds for point in self.points)
         draw_curve(
-            site.folder / f"{plan.name}.png",
+            context.folder / f"{plan.name}.png",
             self.points,
             plan.name,
             "validation top-1" if self.classes else "validation loss",
@@ -215,8 +215,8 @@ class Run:
             classes=len(plan.source.class_names),
             epochs=sum(stage.epochs for stage in self.stages),
             seconds=seconds,
-            machine=site.numerics.describe(),
-            commit=site.commit,
+            machine=context.numerics.describe(),
+            commit=context.commit,
             versions={"torch": str(torch.__version__), "timm": timm.__version__},
             loss=fitted.loss,
             top1=accuracy,
@@ -229,7 +229,7 @@ class Run:
 
     @property
     def _curve(self) -> Path:
-        return self.site.folder / f"{self.plan.name}.csv"
+        return self.context.folder / f"{self.plan.name}.csv"
 
     def _after_step(self, step: int) -> None:
         if self.average is not None:
@@ -251,8 +251,8 @@ class Run:
         rows = generator("pretrain", "validation").permutation(len(self.valid))[:VALIDATED]
         part = self.valid.select(np.sort(rows))
         if self.classes:
-            return top1(self.kept, part, preprocessing, self.site.numerics, self.site.progress)
-        return held_out_loss(self.objective, part.inputs, preprocessing, self.site.numerics)
+            return top1(self.kept, part, preprocessing, self.context.numerics, self.context.progress)
+        return held_out_loss(self.objective, part.inputs, preprocessing, self.context.numerics)
 
     def _claim_folder(self) -> None:
         """Say in the folder what is made there; RequestError where it says otherwise already."""
@@ -264,4 +264,4 @@ class Run:
             "settings": dataclasses.asdict(plan.settings),
             "mirror": plan.mirror,
         }
-        claim(self.site.folder / f"{plan.name}.plan.json", said)
+        claim(self.context.folder / f"{plan.name}.plan.json", said)

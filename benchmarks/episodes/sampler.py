@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.episodes.classes import ClassSet
-from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from benchmarks.seeds import generator
@@ -53,14 +53,14 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Draws the episodes of `classes` by `rule`.
+    """Draws the episodes of `classes` by `config`.
 
     flat_share: share of episodes that ignore alphabets or graph, for training (0.5 in CrossTransformers).
-    RequestError for a share outside [0, 1] or outside training, or fewer classes than the rule's least.
+    RequestError for a share outside [0, 1] or outside training, or fewer classes than least_way.
     """
 
     classes: ClassSet
-    rule: Rule
+    config: EpisodeConfig
     seed: int
     flat_share: float = 0.0
 
@@ -74,9 +74,9 @@ class Sampler:
                 f"{classes.structure}, so take 0."
             )
         smallest = min((len(group) for group in classes.groups), default=len(classes.names))
-        if smallest < self.rule.least_way:
+        if smallest < self.config.least_way:
             raise RequestError(
-                f"{where}: episodes of at least {self.rule.least_way} classes from {smallest}; "
+                f"{where}: episodes of at least {self.config.least_way} classes from {smallest}; "
                 f"take least_way={smallest} or fewer."
             )
 
@@ -88,7 +88,7 @@ class Sampler:
         assert isinstance(bits, np.random.PCG64)  # raw words mean what they do for PCG64
         chosen = self._choose(bits)
         way, sizes = len(chosen), self.classes.counts[chosen]
-        queries = self.rule.queries(sizes)
+        queries = self.config.queries(sizes)
         shots = self._shots(bits, sizes, queries)
         counts = shots + queries
         owner = np.repeat(np.arange(way), counts)
@@ -99,33 +99,33 @@ class Sampler:
 
     def _choose(self, bits: np.random.PCG64) -> Indices:
         """(N,) positions of the episode's classes, in its order."""
-        classes, rule = self.classes, self.rule
+        classes, config = self.classes, self.config
         whole = not classes.groups
         if self.flat_share and classes.groups:
             whole = float(_uniform(bits, 1)[0]) < self.flat_share
         if whole:
             return _some(bits, len(classes.names), self._way(bits, len(classes.names)))
         group = classes.groups[_below(bits, len(classes.groups))]
-        way = min(rule.most_way, len(group))  # all leaves of a node, but N characters of an alphabet
+        way = min(config.most_way, len(group))  # all leaves of a node, but N characters of an alphabet
         if classes.structure == "alphabets":
             way = self._way(bits, len(group))
         return group[_some(bits, len(group), way)]
 
     def _way(self, bits: np.random.PCG64, available: int) -> int:
         """N ~ U{least_way..min(most_way, available)}."""
-        least, most = self.rule.least_way, min(self.rule.most_way, available)
+        least, most = self.config.least_way, min(self.config.most_way, available)
         return least + _below(bits, most - least + 1)
 
     def _shots(self, bits: np.random.PCG64, sizes: Indices, queries: int) -> Indices:
         """(N,) support images of each class.
 
-        With T for one beta ~ U[0, 1) (see `Rule.support_size`), class c has min(floor(p_c (T - N)) + 1,
-        r_c), p_c proportional to n_c exp(u_c).
+        With T for one beta ~ U[0, 1) (see `EpisodeConfig.support_size`), class c has
+        min(floor(p_c (T - N)) + 1, r_c), p_c proportional to n_c exp(u_c).
         """
-        rule, way, left = self.rule, len(sizes), sizes - queries
+        config, way, left = self.config, len(sizes), sizes - queries
         chance = _uniform(bits, way + 1)
-        total = rule.support_size(float(chance[0]), left)
-        weights = sizes * _exp((2 * chance[1:] - 1) * rule.log_weight)
+        total = config.support_size(float(chance[0]), left)
+        weights = sizes * _exp((2 * chance[1:] - 1) * config.log_weight)
         # fsum rounds the same in every order of the terms; weights first, so that equal ones divide exactly.
         shares = np.floor(weights * (total - way) / math.fsum(weights.tolist())).astype(np.int64)
         return np.minimum(shares + 1, left)

@@ -8,10 +8,3 @@
 - `procedural`  images that are drawn, likewise
 - `table`    encoded images -> one memory-mapped uint8 table; `decode` does one image
 """
-
-from __future__ import annotations
-
-from benchmarks.sources.lookup import data_roots, may_mirror, open_source, source_names
-from benchmarks.sources.source import Source, SourceData
-
-__all__ = ["Source", "SourceData", "data_roots", "may_mirror", "open_source", "source_names"]

@@ -4,7 +4,7 @@
     embedded-episodes?way=5
     meta-dataset
 
-Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.rule`) from
+Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.config`) from
 (seed, source, split, number), so that they are the same for every method, network and worker count.
 The pool to meta-train on holds the training classes of the same sources, or of those that `pool` names.
 """
@@ -18,15 +18,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.episodes.pool import EpisodePool
 from benchmarks.episodes.recorded import RecordedEpisodes
-from benchmarks.episodes.rule import Rule
 from benchmarks.episodes.sampler import Sampler
 from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_keys
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Pool, Stream, StreamInfo, Task
 from benchmarks.tfrecords.known import META_DATASET
 
@@ -82,7 +82,7 @@ class EpisodeStream(Stream):
         self._name = canonical(name, parameters)
         self._parameters = parameters
         self._place = place
-        self._rule = _rule(self._name, parameters)
+        self._config = _config(self._name, parameters)
         if not 1 <= parameters.episodes <= 10**6:
             raise RequestError(f"{self._name}: episodes={parameters.episodes} lies outside 1 to 1000000")
         if not 1 <= parameters.size <= 4096:
@@ -123,7 +123,7 @@ class EpisodeStream(Stream):
         tasks: list[Task] = []
         test: dict[int, Labelled] = {}
         for number, (source, classes) in enumerate(zip(self._sources, self._classes, strict=True)):
-            sampler = Sampler(classes, self._rule, seed)
+            sampler = Sampler(classes, self._config, seed)
             draws = [sampler.draw(episode) for episode in range(self._parameters.episodes)]
             bank = source.bank("test", drawn_keys(draws))
             nothing = bank.inputs.select(np.arange(0))
@@ -146,8 +146,8 @@ class EpisodeStream(Stream):
         if not trained:
             return None
         validated = [source for source in trained if source.has("valid")]
-        validation = EpisodePool(validated, "valid", self._rule) if validated else None
-        return EpisodePool(trained, "train", self._rule, validation)
+        validation = EpisodePool(validated, "valid", self._config) if validated else None
+        return EpisodePool(trained, "train", self._config, validation)
 
     def _open(self, name: str, *, whole: bool) -> EpisodeSource:
         if name.startswith(RECORDS):
@@ -189,7 +189,7 @@ class EpisodeStream(Stream):
             class_names=tuple(names),
             order=None,
             data=digest.hexdigest(),
-            rule=f"{self._parameters.episodes} episodes of each source; {self._rule.describe()}; {rules}",
+            rule=f"{self._parameters.episodes} episodes of each source; {self._config.describe()}; {rules}",
             image_size=(side, side),
             sizes=tuple((0, 0, int(found.counts.sum())) for found in self._classes),
             mirror=all(source.mirror for source in self._sources),
@@ -199,9 +199,9 @@ class EpisodeStream(Stream):
         )
 
 
-def _rule(name: str, parameters: EpisodeStream.Parameters) -> Rule:
+def _config(name: str, parameters: EpisodeStream.Parameters) -> EpisodeConfig:
     """RequestError in the words that are typed."""
-    way, support, least = parameters.way, parameters.support, Rule.least_way
+    way, support, least = parameters.way, parameters.support, EpisodeConfig.least_way
     if way < least:
         raise RequestError(f"{name}: way={way} is fewer than {least}, the fewest classes of an episode")
     if support < way:
@@ -211,7 +211,7 @@ def _rule(name: str, parameters: EpisodeStream.Parameters) -> Rule:
             f"support={way} or more{smaller}"
         )
     try:
-        return Rule(most_way=way, most_support=support, most_queries=parameters.queries)
+        return EpisodeConfig(most_way=way, most_support=support, most_queries=parameters.queries)
     except RequestError as error:
         raise RequestError(f"{name}: {error}") from None
 

@@ -19,7 +19,7 @@ from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.naming import canonical
 from benchmarks.seeds import generator
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
 from benchmarks.streams.shifts import Shift, shifted

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError, RequestError, unknown
 from benchmarks.naming import canonical
-from benchmarks.sources import data_roots
+from benchmarks.sources.lookup import data_roots
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
 from benchmarks.transfer import embedded, fgvc, own, vtab
-from benchmarks.transfer.recipe import RECIPES, Recipe
 from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
+from benchmarks.transfer.transforms import TRANSFORMS, Transforms
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class TransferStream(Stream):
         """
         only: some of the tasks, with a plus between them (all by default)
         size: side in pixels that all images are brought to (224; 64 for embedded-transfer)
-        recipe: how images reach the network
+        transforms: how images reach the network
         train: images to train on, of sources (800)
         val: images to choose options on, of sources (200)
         """
 
         only: str = ""
         size: int | None = None
-        recipe: str = "vtab"
+        transforms: str = "vtab"
         train: int | None = None
         val: int | None = None
 
@@ -87,8 +87,8 @@ class TransferStream(Stream):
         size = (suite.size if suite else SIZE) if parameters.size is None else parameters.size
         if not 1 <= size <= 4096:
             raise RequestError(f"{name}: size={size} lies outside 1 to 4096")
-        if parameters.recipe not in RECIPES:
-            raise unknown("recipe", parameters.recipe, RECIPES)
+        if parameters.transforms not in TRANSFORMS:
+            raise unknown("transforms", parameters.transforms, TRANSFORMS)
         suite = suite or _own(name, parameters, place, size)
         _check_counts(name, parameters)
         tasks = _chosen(name, suite, parameters.only)
@@ -100,7 +100,7 @@ class TransferStream(Stream):
             val=None if parameters.val == VAL else parameters.val,
         )
         self._parts = [load(place, size) for load in _found(name, tasks, shown)]
-        info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
+        info = _described(canonical(name, shown), tasks, self._parts, TRANSFORMS[parameters.transforms], size)
         self._info = replace(info, selection=suite.selection)
 
     @property
@@ -164,7 +164,7 @@ def _found(name: str, tasks: Sequence[TransferTask], typed: TransferStream.Param
 
 
 def _described(
-    name: str, tasks: Sequence[TransferTask], parts: Sequence[Parts], recipe: Recipe, size: int
+    name: str, tasks: Sequence[TransferTask], parts: Sequence[Parts], transforms: Transforms, size: int
 ) -> StreamInfo:
     classes: list[tuple[int, ...]] = []
     first = 0
@@ -186,10 +186,10 @@ def _described(
         class_names=tuple(word for part in parts for word in part.train.class_names),
         order=None,
         data=digest.hexdigest(),
-        rule="; ".join(["parts fixed, the same for every seed", *said, recipe.describe(size)]),
+        rule="; ".join(["parts fixed, the same for every seed", *said, transforms.describe(size)]),
         image_size=(size, size),
         sizes=tuple((len(part.train), len(part.val), len(part.test)) for part in parts),
-        mirror=recipe.mirror,
+        mirror=transforms.mirror,
         notes=tuple(dict.fromkeys(task.note for task in tasks if task.note)),
         task_names=tuple(task.name for task in tasks),
         groups=tuple(task.group for task in tasks) if all(task.group for task in tasks) else (),

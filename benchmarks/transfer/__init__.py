@@ -3,6 +3,6 @@
 - `task`       the nouns: `TransferTask`, and `Parts`, which one becomes
 - `vtab`, `fgvc`, `embedded`   the tasks of the three streams
 - `imagelist`  a file that lists images and labels; `served` takes a task from a whole data set instead
-- `recipe`     how images reach the network, by name
+- `transforms` how images reach the network, by name
 - `fetch`      how to get what is missing by hand; `python -m benchmarks.transfer` puts it into docs/data.md
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Labelled
 from benchmarks.seeds import generator
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import SourceData
 from benchmarks.stream import Place

@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
-from benchmarks.sources import Source, open_source
-from benchmarks.sources.lookup import KNOWN
+from benchmarks.sources.lookup import KNOWN, open_source
+from benchmarks.sources.source import Source
 from benchmarks.stream import Place
 from benchmarks.transfer.task import TRAIN, VAL, Parts, TransferTask
 

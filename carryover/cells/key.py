@@ -17,7 +17,7 @@ from typing import cast
 
 import msgspec
 
-from backbones.names import own_recipes
+from backbones.catalogue import own_recipes
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse
 from carryover.metrics.kinds import PROTOCOLS, known_protocol, protocol_of

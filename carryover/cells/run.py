@@ -16,7 +16,7 @@ import msgspec
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from benchmarks.progress import Bar, Progress
-from benchmarks.store import claimed, locked, write_atomic
+from benchmarks.store import locked, try_locked, write_atomic
 from carryover.cells.learn import Learnt, Maker, learn
 from carryover.cells.machine import commit, peak_memory, processor
 from carryover.cells.ready import ReadyCell, config_dict, finished
@@ -94,7 +94,7 @@ def _drop_superseded(ready: ReadyCell, results: Results) -> None:
     for left in (results.root / "journal").glob(f"*/{CELL}"):
         with contextlib.suppress(FileNotFoundError):  # another process has just ended
             if left.read_text() == f"{ready.cell}\n":
-                with claimed(results.lock(left.parent.name)) as ours:
+                with try_locked(results.lock(left.parent.name)) as ours:
                     if ours:
                         shutil.rmtree(left.parent, ignore_errors=True)
 

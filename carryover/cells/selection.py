@@ -31,7 +31,7 @@ from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
 from benchmarks.progress import Bar, Progress, Silent
-from benchmarks.store import claimed, locked, write_atomic
+from benchmarks.store import locked, try_locked, write_atomic
 from carryover.protocols.work import NothingToChooseError, PredictionError, ValidationRun
 from carryover.records.contract import DEFAULT, MANUAL, SEARCH
 from carryover.records.record import Candidate, Option, Selection, show_option
@@ -219,7 +219,7 @@ class _Search:
         with self._locked():
             self.known = _read(self.path, self.rule, self.progress)
             # Not before this look: the claims go, under the same lock, once everything is known.
-            return place not in self.known and held.enter_context(claimed(self.claims / f"{number}.lock"))
+            return place not in self.known and held.enter_context(try_locked(self.claims / f"{number}.lock"))
 
     def _say_that_it_waits(self) -> None:
         if not self.waited:

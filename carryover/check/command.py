@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from backbones.names import backbone_names
+from backbones.catalogue import backbone_names
 from benchmarks.errors import RequestError, unknown
 from benchmarks.naming import parse
 from carryover.cells.request import option

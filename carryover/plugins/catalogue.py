@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones import names
+from backbones import catalogue
+from backbones.recipe import Recipe
 from benchmarks.errors import RequestError, unknown
 from carryover import HOUSE
 from carryover.plugins import file, importing
@@ -42,11 +43,11 @@ def streams() -> dict[str, Plugin]:
 def backbones() -> dict[str, Plugin]:
     """All backbones that have a name of their own; any of timm's is one besides."""
     ours = [
-        Plugin(recipe.name, names.summary_of(recipe), OURS, module, "RECIPES", named=_network(recipe))
-        for module, recipe in names.own_recipes()
+        Plugin(recipe.name, catalogue.summary_of(recipe), OURS, module, "RECIPES", named=_network(recipe))
+        for module, recipe in catalogue.own_recipes()
     ]
-    for path in names.recipe_files():
-        module = f"{names.FOLDER}.{path.stem}"
+    for path in catalogue.recipe_files():
+        module = f"{catalogue.FOLDER}.{path.stem}"
         summary, problem = _summary(path, "RECIPE")
         ours.append(Plugin(path.stem, summary, OURS, module, "RECIPE", problem=problem))
     return _joined("backbone", ours, "carryover.backbones")
@@ -113,7 +114,7 @@ def backbone_plugin(name: str) -> Plugin:
     if plugin.attribute == "RECIPES":
         return plugin
     recipe = importing.load("backbone", plugin)
-    if not isinstance(recipe, names.Recipe):
+    if not isinstance(recipe, Recipe):
         raise RequestError(
             f"backbone {bare!r}: {plugin.module}:{plugin.attribute} is a {type(recipe).__name__}, not "
             "a Recipe of `carryover`; make it one"
@@ -126,7 +127,7 @@ def backbone_plugin(name: str) -> Plugin:
     return replace(plugin, named=_network(recipe))
 
 
-def _network(recipe: names.Recipe) -> tuple[str, ...]:
+def _network(recipe: Recipe) -> tuple[str, ...]:
     return (recipe.network.partition(":")[0],)
 
 

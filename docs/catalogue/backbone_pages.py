@@ -10,6 +10,7 @@ import words
 
 from backbones import names, pretrained
 from backbones.backbone import describe
+from backbones.catalogue import find_recipe
 from carryover.commands.listing import BESIDES
 from carryover.plugins import catalogue
 from carryover.plugins.plugin import Plugin
@@ -37,7 +38,7 @@ def backbones_page() -> str:
 
 
 def _row(name: str, plugin: Plugin) -> tuple[str, ...]:
-    info, recipe = describe(name), names.find_recipe(name)
+    info, recipe = describe(name), find_recipe(name)
     tags = recipe.tags if recipe else ()
     tokens = f"{info.grid[0]} x {info.grid[1]}" + (f" + {info.prefix_tokens}" if info.prefix_tokens else "")
     return (

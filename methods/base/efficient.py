@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.names import Family
+from backbones.recipe import Family
 from benchmarks.stream import StreamInfo
 from methods.base.gradient import GradientMethod
 from methods.base.method import Context

@@ -41,7 +41,8 @@ from timm.models import model_entrypoint
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.names import find_recipe, parse
+from backbones.catalogue import find_recipe
+from backbones.names import parse
 from backbones.training import Fit, ParameterGroup
 from benchmarks.errors import RequestError
 from benchmarks.images import Inputs, Labelled

@@ -20,14 +20,14 @@ from backbones.pretraining.augmentation import Augmentation, Mixing
 from backbones.pretraining.card import Card, read_card
 from backbones.pretraining.curve import read_curve
 from backbones.pretraining.evaluation import top1
-from backbones.pretraining.plan import DEFAULTS, Settings, Stage, size_at, stages_of
-from backbones.pretraining.run import Plan, Workplace, pretrain
+from backbones.pretraining.run import Plan, RunContext, pretrain
+from backbones.pretraining.settings import DEFAULTS, Settings, Stage, size_at, stages_of
 from backbones.pretraining.supervised import Supervised
 from backbones.training import NoJournal
 from backbones.weights import with_classifier
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 
@@ -87,8 +87,8 @@ def make(
 ) -> Card:
     chosen = Settings(**{**DEFAULTS[objective], **SHORT, **settings})  # type: ignore[arg-type]
     plan = Plan("made", backbone, objective, "pictures", source, chosen)
-    place = Workplace(folder, NUMERICS, Store.default(), journal or NoJournal(), Silent())  # type: ignore[arg-type]
-    return pretrain(plan, place, probes or {})
+    context = RunContext(folder, NUMERICS, Store.default(), journal or NoJournal(), Silent())  # type: ignore[arg-type]
+    return pretrain(plan, context, probes or {})
 
 
 @pytest.mark.parametrize(("objective", "backbone"), PAIRS)

@@ -24,7 +24,8 @@ from record_files import (
 from benchmarks.episodes.specification import read_specification
 from benchmarks.errors import DataError, RequestError
 from benchmarks.progress import Silent
-from benchmarks.sources import data_roots, table
+from benchmarks.sources import table
+from benchmarks.sources.lookup import data_roots
 from benchmarks.store import Store
 from benchmarks.tfrecords import (
     META_DATASET,

@@ -19,9 +19,10 @@ from source_files import draw, encode, thirds, write_folder, write_parquet
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source, table
+from benchmarks.sources import table
 from benchmarks.sources.decode import decode
 from benchmarks.sources.local import LocalSource
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.source import Rows
 from benchmarks.store import Store
 
@@ -92,7 +93,8 @@ def test_a_killed_decode_goes_on(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source, table
+from benchmarks.sources import table
+from benchmarks.sources.lookup import open_source
 from benchmarks.store import Store
 table.PIECE_ROWS = 8
 write = table.write_atomic

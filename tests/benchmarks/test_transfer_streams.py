@@ -379,7 +379,7 @@ def test_without_data_every_task_is_listed(data: Path, place: Place, monkeypatch
         ("vtab-1k?only=cifer", "unknown task of vtab-1k 'cifer'; did you mean 'cifar'?"),
         ("vtab-1k?only=+", "only=+ names no task"),
         ("vtab-1k?size=0", "size=0 lies outside 1"),
-        ("embedded-transfer?recipe=vtap", "unknown recipe 'vtap'; did you mean 'vtab'?"),
+        ("embedded-transfer?transforms=vtap", "unknown transforms 'vtap'; did you mean 'vtab'?"),
         (
             "transfer:digits?train=1400&size=8",
             "digits has 1438 training images, fewer than train=1400 and val=200",
@@ -458,7 +458,7 @@ def test_a_data_set_that_does_not_fit_is_refused(
     reason="needs CIFAR-100: set CARRYOVER_DATA to a folder with cifar100/ in parquet",
 )
 def test_cifar100_is_the_real_task(place: Place) -> None:
-    from benchmarks.sources import open_source
+    from benchmarks.sources.lookup import open_source
 
     opened = stream("vtab-1k?only=cifar&size=32", place)
     assert opened.info.sizes == ((800, 200, 10_000),)
@@ -550,9 +550,9 @@ def test_embedded_tasks_name_sources_with_their_classes() -> None:
     families = import_module("benchmarks.procedural.families").FAMILIES
     assert len(embedded.TASKS) == 10
     for task in embedded.TASKS[1:]:
-        drawn = embedded.DRAWN[task.name]
-        names = families[drawn.family].class_names
-        levels = {name if drawn.level is None else name.split("/")[drawn.level] for name in names}
+        spec = embedded.PROCEDURAL[task.name]
+        names = families[spec.family].class_names
+        levels = {name if spec.level is None else name.split("/")[spec.level] for name in names}
         assert len(levels) == task.classes, task.name
 
 

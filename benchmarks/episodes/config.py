@@ -16,7 +16,7 @@ _MOST_LOG_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
-class Rule:
+class EpisodeConfig:
     """Bounds on the size of an episode; the defaults are Meta-Dataset's.
 
     An episode has least_way to most_way classes, at most most_queries query images of each class (as
@@ -63,7 +63,7 @@ class Rule:
         return min(self.most_support, int(counted.sum()) + len(left))
 
     def describe(self) -> str:
-        """In words; two rules that draw differently are described differently."""
+        """In words; two that draw differently are described differently."""
         factor = "log 2" if self.log_weight == math.log(2) else repr(self.log_weight)
         return (
             f"Meta-Dataset episodes of {self.least_way} to {self.most_way} classes, at most "
