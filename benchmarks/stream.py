@@ -19,7 +19,6 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.progress import Progress, Silent
 from benchmarks.store import Store
 
-Protocol = Literal["continual", "few_shot", "transfer"]
 Scenario = Literal["task", "class", "domain"]
 
 
@@ -56,7 +55,7 @@ class StreamInfo:
     """
 
     name: str
-    protocol: Protocol
+    protocol: str
     scenario: Scenario
     classes: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
@@ -75,6 +74,11 @@ class StreamInfo:
     @property
     def tasks(self) -> int:
         return len(self.classes)
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether one learner meets the tasks one after another; otherwise each has a fresh one."""
+        return self.protocol not in ("few_shot", "transfer")
 
     @property
     def identity(self) -> str:

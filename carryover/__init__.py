@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from methods.base import Footprint as Footprint
     from methods.base import GradientMethod as GradientMethod
     from methods.base import Heads as Heads
+    from methods.base import Memory as Memory
     from methods.base import Method as Method
     from methods.base import ParameterEfficient as ParameterEfficient
+    from methods.base import Stage as Stage
+    from methods.base import Step as Step
     from methods.base.efficient import insert as insert
     from methods.base.method import below as below
     from methods.base.method import learnt_tensor as learnt_tensor
@@ -67,6 +70,7 @@ HOMES = {
     "Heads": "methods.base",
     "Inputs": "benchmarks.images",
     "Labelled": "benchmarks.images",
+    "Memory": "methods.base",
     "Method": "methods.base",
     "ParameterEfficient": "methods.base",
     "ParameterGroup": "backbones.training",
@@ -78,6 +82,8 @@ HOMES = {
     "Site": "backbones.sites",
     "Stream": "benchmarks.stream",
     "StreamInfo": "benchmarks.stream",
+    "Stage": "methods.base",
+    "Step": "methods.base",
     "Task": "benchmarks.stream",
     "below": "methods.base.method",
     "canonical": "benchmarks.naming",

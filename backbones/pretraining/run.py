@@ -17,7 +17,7 @@ import safetensors.torch
 import timm
 import torch
 from timm.utils.model_ema import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from backbones import training
 from backbones.architecture import build, preprocessing_of, size_of
@@ -131,9 +131,6 @@ class Run:
             settings.weight_decay,
             {f"net.{name}" for name in spare},
         )
-        buffers = [buffer for _, buffer in self.objective.named_buffers()]
-        if self.average is not None:
-            buffers += list(self.average.module.state_dict().values())
         batches = Batches(
             self.train,
             settings,
@@ -145,7 +142,7 @@ class Run:
             mirror=self.plan.mirror,
         )
         epochs = sum(stage.epochs for stage in self.stages)
-        recipe = training.Recipe(
+        optimization = training.Optimization(
             epochs, settings.warmup_epochs, settings.optimizer, clip_norm=settings.clip_norm or None
         )
         self.objective.train()
@@ -155,16 +152,27 @@ class Run:
             groups,
             batches.epoch,
             batches.steps,
-            recipe,
+            optimization,
             numerics=numerics,
             seed_of=lambda epoch: derive("pretrain", "global", settings.seed, epoch),
             stage="pretraining",
             journal=self.context.journal,
             progress=self.context.progress,
-            buffers=buffers,
+            held=self,
             after_step=self._after_step,
             after_epoch=self._after_epoch,
         )
+
+    def held(self) -> dict[str, Tensor]:
+        """The network's buffers and the average of its weights."""
+        buffers = {f"buffer.{name}": buffer for name, buffer in self.objective.named_buffers()}
+        average = {} if self.average is None else self.average.module.state_dict()
+        return buffers | {f"average.{name}": tensor for name, tensor in average.items()}
+
+    @torch.no_grad()
+    def hold(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in self.held().items():
+            tensor.copy_(tensors[name])
 
     def save(self) -> Path:
         """The kept weights as NAME.safetensors: parameters in half precision, statistics in single."""

@@ -141,6 +141,8 @@ def _cost(ready: ReadyCell, learnt: Learnt, peak_mb: float) -> Cost:
         stored_bits_per_task=kept.stored_bits / learnt.result.units,
         exemplars=kept.exemplars,
         passes=done.passes,
+        replayed=done.replayed,
+        macs=done.macs,
         parameters=ready.backbone.info.parameters,
     )
 

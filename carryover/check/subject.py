@@ -73,7 +73,7 @@ class Subject:
         """What it claims: with the task known, an old task is predicted with what was stored for it."""
         if self.lesson.info.scenario != "task":
             return False
-        said = getattr(self.learnt.method, "per_task", False)
+        said = self.learnt.method.per_task
         return bool(said if self.claims is None else self.claims)
 
     @cached_property

@@ -62,6 +62,8 @@ class Line:
     stored_bits_per_task: float | None = None
     exemplars: float | None = None
     passes: float | None = None
+    replayed: float | None = None
+    macs: float | None = None
     train_s: float | None = None
     dtype: str = ""
     fresh: bool = False
@@ -146,6 +148,11 @@ def si(value: float | None) -> str:
         value, letter = value / 1000, next(letters)
     digits = 0 if not letter or value >= 99.95 else 1 if value >= 9.995 else 2
     return f"{value:.{digits}f}{letter}"
+
+
+def passes(line: Line) -> str:
+    """Image passes, and the exemplars replayed beside them."""
+    return si(line.passes) + (f" + {si(line.replayed)}" if line.replayed else "")
 
 
 def whole(value: float | None) -> str:

@@ -19,7 +19,7 @@ from carryover.new.package import package_files, run_line
 from carryover.plugins import catalogue
 
 TEMPLATES = Path(__file__).parent / "templates"
-METHODS = ("gradient", "frozen", "episodic")
+METHODS = ("gradient", "frozen", "episodic", "replay", "distillation", "penalty")
 ROOM = {"method": "methods", "stream": "benchmarks/streams", "backbone": "backbones/recipes"}
 
 

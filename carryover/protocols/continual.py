@@ -21,7 +21,17 @@ from benchmarks.images import Pixels
 from benchmarks.progress import Progress
 from benchmarks.stream import Exam, Stream, StreamInfo, Task
 from carryover.protocols.journal import CellJournal, Done
-from carryover.protocols.work import Result, ValidationRun, Work, hand_over, pick, predictions, prepared
+from carryover.protocols.work import (
+    Result,
+    ValidationRun,
+    Work,
+    count,
+    hand_over,
+    macs_of,
+    pick,
+    predictions,
+    prepared,
+)
 from carryover.records.row import Row
 from methods.base import Method
 
@@ -60,6 +70,10 @@ def run(work: Work) -> Result:
         reuse=work.reuse,
         prepare_s=spent.prepare_s,
     )
+    if done.macs is None:
+        task = work.tasks[-1].id
+        known = task if work.info.scenario == "task" else None
+        done.macs = macs_of(method, work.exam.inputs(task), known)
     return Result(
         rows=done.rows,
         predicted=predictions(done),
@@ -134,7 +148,7 @@ def learn_in_turn(
             journal.begin()
             method.learn(task)
             done.train_s += journal.spent()
-            done.passes += method.passes
+            count(method, done)
             done.learnt = task.id + 1
             done.observations.append(method.observations())
             journal.commit(done, method.state())

@@ -20,7 +20,17 @@ from torch import Tensor
 from benchmarks.images import Inputs
 from benchmarks.stream import Exam, Stream, StreamInfo, Task
 from carryover.protocols.journal import Done
-from carryover.protocols.work import Result, ValidationRun, Work, hand_over, pick, predictions, prepared
+from carryover.protocols.work import (
+    Result,
+    ValidationRun,
+    Work,
+    count,
+    hand_over,
+    macs_of,
+    pick,
+    predictions,
+    prepared,
+)
 from carryover.records.row import Row
 from methods.base import Footprint, Method
 
@@ -128,7 +138,7 @@ def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
     started = time.monotonic()
     method.learn(_alone(task))
     done.train_s += time.monotonic() - started
-    done.passes += method.passes
+    count(method, done)
     started = time.monotonic()
     logits = method.predict(queries, 0)
     done.eval_s += time.monotonic() - started
@@ -169,6 +179,7 @@ def _footprint(work: Work, done: Done) -> Footprint:
     queries = len(work.exam.inputs(first.id))
     method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
     method.learn(_alone(first))
+    done.macs = macs_of(method, work.exam.inputs(first.id), 0)
     if not done.observations and (seen := method.observations()):
         done.observations.append(seen)
     return method.footprint()

@@ -2,7 +2,7 @@
 
     journal/<key>/progress.json        rows so far, times, and which state file they belong to
     journal/<key>/state-<n>.safetensors  the method after n tasks
-    journal/<key>/stage.safetensors      a training in progress, from its last journaled epoch
+    journal/<key>/stage-<hash>.safetensors  a training of the task in progress, from its last journaled epoch
 
 Every file is written whole or not at all, the state before the progress that names it, so whatever
 is found is consistent. The journal goes when its record is written.
@@ -10,6 +10,7 @@ is found is consistent. The journal goes when its record is written.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -30,8 +31,9 @@ class Done(msgspec.Struct, kw_only=True):
     """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
 
     predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
-    task was last evaluated with; passes: images trained with, counted in every pass; footprints: of
-    each task, where every task has a method of its own.
+    task was last evaluated with; passes: images trained with, counted in every pass; replayed: exemplars
+    beside them; macs: multiply-adds of one prediction; footprints: of each task, where every task has a
+    method of its own.
     """
 
     learnt: int = 0
@@ -42,6 +44,8 @@ class Done(msgspec.Struct, kw_only=True):
     eval_s: float = 0.0
     prepare_s: float = 0.0
     passes: int = 0
+    replayed: int = 0
+    macs: int | None = None
     observations: list[dict[str, float]] = []
     footprints: list[dict[str, int]] = []
     notes: list[str] = []
@@ -95,7 +99,8 @@ class CellJournal:
             for old in self.folder.glob("state-*.safetensors"):
                 if old.name != f"state-{done.learnt}.safetensors":
                     old.unlink()
-            (self.folder / "stage.safetensors").unlink(missing_ok=True)
+            for stage in self.folder.glob("stage-*.safetensors"):
+                stage.unlink()
 
     def close(self) -> None:
         """The record is written: nothing needs to be resumed any more."""
@@ -108,7 +113,7 @@ class CellJournal:
 
     def load(self, stage: str) -> dict[str, Tensor] | None:
         try:
-            tensors = self._read("stage.safetensors")
+            tensors = self._read(_stage_file(stage))
         except (FileNotFoundError, SafetensorError):
             return None
         prefix = f"{stage}/"
@@ -120,7 +125,7 @@ class CellJournal:
     def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
         kept = {f"{stage}/{name}": tensor for name, tensor in tensors.items()}
         spent = torch.tensor(self.spent(), dtype=torch.float64)
-        self._write("stage.safetensors", kept | {SECONDS: spent})
+        self._write(_stage_file(stage), kept | {SECONDS: spent})
         self._saved = time.monotonic()
 
     def _read(self, name: str) -> dict[str, Tensor]:
@@ -128,6 +133,10 @@ class CellJournal:
 
     def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
         write_atomic(self.folder / name, serialise(tensors))
+
+
+def _stage_file(stage: str) -> str:
+    return f"stage-{hashlib.sha256(stage.encode()).hexdigest()[:16]}.safetensors"
 
 
 def serialise(tensors: dict[str, Tensor]) -> bytes:

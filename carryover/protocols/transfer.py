@@ -24,7 +24,9 @@ from carryover.protocols.work import (
     Result,
     ValidationRun,
     Work,
+    count,
     hand_over,
+    macs_of,
     pick,
     predictions,
     prepared,
@@ -99,7 +101,7 @@ def _score(work: Work, task: Task, done: Done) -> Method:
     work.journal.begin()
     method.learn(alone(task, Labelled.join([task.train, task.val])))
     done.train_s += work.journal.spent()
-    done.passes += method.passes
+    count(method, done)
     done.observations.append(method.observations())
     started = time.monotonic()
     inputs = work.exam.inputs(task.id)
@@ -107,6 +109,8 @@ def _score(work: Work, task: Task, done: Done) -> Method:
     done.eval_s += time.monotonic() - started
     done.predicted[f"1/{task.id}"] = chosen.astype("<i8").tobytes()
     done.rows.append(Row.scored(1, task.id, work.exam.score(task.id, chosen)))
+    if done.macs is None:
+        done.macs = macs_of(method, inputs, 0)
     done.footprints.append(dataclasses.asdict(method.footprint()))
     return method
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.backbone import Backbone
-from benchmarks.images import Indices, Pixels
+from benchmarks.images import Indices, Inputs, Pixels
 from benchmarks.progress import Progress
 from benchmarks.stream import Exam, Pool, Stream, StreamInfo, Task
 from carryover.protocols.journal import CellJournal, Done
@@ -133,6 +134,28 @@ def prepared(method: Method, pool: Pool | None, done: Done, journal: CellJournal
     method.prepare(pool)
     done.prepare_s += time.monotonic() - started if journal is None else journal.spent()
     return method
+
+
+def count(method: Method, done: Done) -> None:
+    """Add what the last `learn` was trained with."""
+    done.passes += method.passes
+    done.replayed += method.replayed
+
+
+def macs_of(method: Method, inputs: Inputs, task_id: int | None) -> int | None:
+    """Multiply-adds of the prediction of one image, the network included; None where they cannot be counted.
+
+    Half of what torch's FlopCounterMode counts: matrix products, convolutions and attention.
+    """
+    store, method.backbone.store = method.backbone.store, None  # features that are read cost nothing
+    try:
+        with FlopCounterMode(display=False) as counted:
+            method.predict(inputs.select(np.arange(1)), task_id)
+    except Exception:  # a method that is not made of operations which it can see through
+        return None
+    finally:
+        method.backbone.store = store
+    return counted.get_total_flops() // 2
 
 
 def hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from carryover.records.row import Count, Row
 
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar]
@@ -74,9 +74,9 @@ class Cost(Struct, frozen=True, kw_only=True):
     """Seconds of work (without waiting), peak memory in 2^20 bytes, and the method's footprint.
 
     trainable: parameters that train, the head apart from the rest; stored_bits_per_task: what must be
-    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images trained
-    with, counted in every pass; macs: multiply-adds of one image's prediction; parameters: of the backbone,
-    without classifier. None: not known.
+    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images of the
+    stream trained with, counted in every pass; replayed: exemplars trained with beside them; macs:
+    multiply-adds of one image's prediction; parameters: of the backbone, without classifier. None: not known.
     """
 
     train_s: Seconds = 0.0
@@ -88,6 +88,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     stored_bits_per_task: Annotated[float, Meta(ge=0)] | None = None
     exemplars: Count | None = None
     passes: Count | None = None
+    replayed: Count | None = None
     macs: Count | None = None
     parameters: Count | None = None
 
@@ -160,7 +161,15 @@ class Record(Struct, frozen=True, kw_only=True):
         """What two runs of one key must agree on: status, rows, metrics, test sets, footprint and passes."""
         footprint = {
             name: getattr(self.cost, name)
-            for name in ("trainable", "head", "stored_bits_per_task", "exemplars", "passes")
+            for name in (
+                "trainable",
+                "head",
+                "stored_bits_per_task",
+                "exemplars",
+                "passes",
+                "replayed",
+                "macs",
+            )
         }
         return {
             "status": self.status,

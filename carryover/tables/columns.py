@@ -5,7 +5,7 @@ Records hold fractions; here they become percent.
 
 from __future__ import annotations
 
-from carryover.metrics.line import ABSENT, Column, Line, duration, share, si, whole
+from carryover.metrics.line import ABSENT, Column, Line, duration, passes, share, si, whole
 from carryover.tables.table import Table
 
 FRESH, STALE, GONE, PUBLISHED = "*", "†", "§", "‡"
@@ -38,7 +38,8 @@ def columns(table: Table) -> list[Column]:
         Column("head\nparams", "parameters of the head", lambda line: si(line.head), 4),
         Column("bits/\ntask", "stored bits per task", lambda line: si(line.stored_bits_per_task), 2),
         Column("exem-\nplars", "exemplars", lambda line: whole(line.exemplars), 3),
-        Column("image\npasses", "image passes of the training", lambda line: si(line.passes), 3),
+        Column("image\npasses", "image passes of the training", passes, 3),
+        Column("macs/\nimage", "multiply-adds of one prediction", lambda line: si(line.macs), 4),
         Column("train\ntime", "training time", lambda line: duration(line.train_s), timed),
         *dtype,
     ]

@@ -85,7 +85,17 @@ def _flat(line: Line) -> dict[str, object]:
     }
     for name, spread in line.metrics.items():
         row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
-    costs = ("trainable", "parameters", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
+    costs = (
+        "trainable",
+        "parameters",
+        "head",
+        "stored_bits_per_task",
+        "exemplars",
+        "passes",
+        "replayed",
+        "macs",
+        "train_s",
+    )
     row |= {
         name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "gone", "fill", "published")
     }

@@ -166,6 +166,8 @@ def _line(
         stored_bits_per_task=_mean(cost.stored_bits_per_task for cost in costs),
         exemplars=_mean(cost.exemplars for cost in costs),
         passes=_mean(cost.passes for cost in costs),
+        replayed=_mean(cost.replayed for cost in costs),
+        macs=_mean(cost.macs for cost in costs),
         train_s=_mean(cost.train_s for cost in costs),
         dtype=", ".join(sorted({record.env.dtype for record in records})),
         fresh=any(record.key in fresh for record in records),

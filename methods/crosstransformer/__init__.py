@@ -112,7 +112,7 @@ class CrossTransformer(Method):
             if not getattr(config, name) > 0:
                 return f"{name}={getattr(config, name)} must be above 0"
         # A few-shot stream names the classes of a source; those of an episode are counted as it is learnt.
-        most = 0 if info.protocol == "few_shot" else max(map(len, info.classes), default=0)
+        most = 0 if info.episodes else max(map(len, info.classes), default=0)
         if 0 < config.max_support < most:
             return (
                 f"max_support={config.max_support} is fewer than the {most} classes of a task; take 0 for all"

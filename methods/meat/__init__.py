@@ -31,9 +31,10 @@ import torch
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.training import ParameterGroup, Recipe
+from backbones.training import ParameterGroup
 from benchmarks.stream import StreamInfo, Task
 from methods.base import GradientMethod
+from methods.base.gradient import Step
 from methods.meat.ffn import FFN, MaskedFFN
 from methods.meat.insert import Masked, chosen_blocks, mask_attention, mask_ffn
 from methods.meat.masks import BinaryMask, Init
@@ -98,7 +99,7 @@ class MEAT(GradientMethod):
             chosen_blocks(config.blocks, backbone.blocks)
         except ValueError as error:
             return str(error)
-        return None
+        return super().supports(config, info, backbone)
 
     def attach(self, backbone: Backbone) -> None:
         config, info = self.config, backbone.info
@@ -133,8 +134,8 @@ class MEAT(GradientMethod):
     def _warn_if_no_bit_can_flip(self, images: int) -> None:
         config = self.config
         epochs, per_epoch = self.steps(images)
-        recipe, total = Recipe(epochs, config.warmup_epochs), epochs * per_epoch
-        travelled = config.lr * sum(recipe.rate(step, total) for step in range(total))
+        optimization, total = self.optimization(epochs), epochs * per_epoch
+        travelled = config.lr * sum(optimization.rate(step, total) for step in range(total))
         if config.init == "gamma" and travelled < config.gamma:
             self.context.progress.warn(
                 f"meat: the mask learning rates of {total} steps sum to {travelled:.2g}, less than "
@@ -146,7 +147,11 @@ class MEAT(GradientMethod):
         logits = [mask.logits for mask in self._masks()]
         return [ParameterGroup(logits, 2 * self.config.lr), *self.head_groups()]
 
+    def loss(self, step: Step) -> Tensor:
+        return super().loss(step) + self.penalty()
+
     def penalty(self) -> Tensor:
+        """alpha L_dc, of the last forward pass."""
         return self.config.alpha * drop_control([a.kept for a in self._attentions], self.config.lam)
 
     def features(self, images: Tensor) -> Tensor:

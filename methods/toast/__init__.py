@@ -31,7 +31,7 @@ matrices that `toast_lite` keeps; the heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,9 +45,10 @@ from backbones.catalogue import find_recipe
 from backbones.names import parse
 from backbones.training import Fit, ParameterGroup
 from benchmarks.errors import RequestError
-from benchmarks.images import Inputs, Labelled
-from benchmarks.stream import Pool, StreamInfo
+from benchmarks.images import Inputs
+from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, GradientMethod
+from methods.base.gradient import Parts, Stage
 from methods.base.method import below
 from methods.base.prepared import Preparation, digest_of
 from methods.toast.chains import CONVNET_STAGES, chain_of
@@ -63,7 +64,7 @@ START = "start."
 
 class TOAST(GradientMethod):
     name = "toast"
-    starts_plain: ClassVar[bool] = False
+    identity_at_init: ClassVar[bool] = False
     lite: ClassVar[bool] = False
     file_option: ClassVar[str] = "feedback"
 
@@ -120,7 +121,7 @@ class TOAST(GradientMethod):
         if not 0 <= config.late < (config.early or blocks):
             last = (config.early or blocks) - 1
             return f"late={config.late} must be from 0 to {last}, the last block that is fed"
-        return None
+        return super().supports(config, info, backbone)
 
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
         said = config.per_task
@@ -153,19 +154,19 @@ class TOAST(GradientMethod):
         maps = None
         if self._known is not None:
             maps = next(self._known)
-        elif self._trained_on is not None:
-            maps = self._trained_on[torch.from_numpy(self.positions)]
+        elif self._trained_on is not None and self.step is not None:
+            maps = self._trained_on[torch.from_numpy(self.step.positions)]
         if maps is not None:
             maps = self.two_passes.chain.shaped(maps.to(images.device), self.backbone.info.grid)
         with self.backbone.numerics.autocast():
             out = self.two_passes(images, maps)
             return self.backbone.net.forward_head(out, pre_logits=True).float()  # type: ignore[operator]
 
-    def _fit(self, parts: Sequence[tuple[int, Labelled]], stage: str) -> Fit:
+    def _fit(self, stage: Stage, parts: Parts, task: Task) -> Fit:
         if self.config.augment == "none" or not self.context.info.mirror:
             self._trained_on = self.first_pass(Inputs.join([data.inputs for _, data in parts]))
         try:
-            return super()._fit(parts, stage)
+            return super()._fit(stage, parts, task)
         finally:
             self._trained_on = None
 
@@ -188,7 +189,7 @@ class TOAST(GradientMethod):
         if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
         # An episode's images come together once: kept, they would fill the store and not be read again.
-        kept = pool or self.context.info.protocol != "few_shot"
+        kept = pool or not self.context.info.episodes
         return self._first(inputs, self.context.eval_batch, self.context.progress, kept=kept)
 
     @classmethod

@@ -170,7 +170,7 @@ def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
     found.backbone.eval()
     with torch.no_grad():
         same = torch.allclose(found.features(images), before, rtol=1e-5, atol=1e-5)
-    assert same == found.starts_plain == (method not in NOT_PLAIN)
+    assert same == found.identity_at_init == (method not in NOT_PLAIN)
     assert all(parameter.endswith(NAMES[method]) for parameter in trained(found))
 
     start = {tensor: value.clone() for tensor, value in found.backbone.net.state_dict().items()}
