@@ -16,11 +16,10 @@ Stored: the head (with mode=full the network too); for each task the token maps 
 and their labels. At most `max_support` images of a task are kept, as maps, not as images.
 
 - `head`           the equations
-- `simclr`         which episodes are converted, and into what
+- `episodes`       what an episode is to meta-training; which are converted (SimCLR), and into what
 - `augmentation`   the views
 - `views`          cached maps, and a bank of cached views (mode=frozen)
-- `network`        episodes through the backbone (mode=full)
-- `batchnorm`      whose moments queries are normalised with
+- `network`        episodes through the backbone (mode=full), and whose moments its BatchNorms take
 - `meta_training`  the loop
 - `heads`          heads in files
 - `start`          which head a run starts from: one in a file, one trained on the pool, or a random one

@@ -22,8 +22,14 @@ from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool
 from methods.base.prepared import store_key
 from methods.crosstransformer.augmentation import views
-from methods.crosstransformer.episodes import EpisodeMaps, as_labels, in_unit_range, normalised
-from methods.crosstransformer.simclr import converts, copied
+from methods.crosstransformer.episodes import (
+    EpisodeMaps,
+    as_labels,
+    converts,
+    copied,
+    in_unit_range,
+    normalised,
+)
 
 BATCH = 64  # images whose views are made at once
 

@@ -19,11 +19,9 @@ stages a transposed convolution.
 Stored: what trains, once or (per_task) for each task; where pre-tuned, what per_task starts from and the
 matrices that `toast_lite` keeps; the heads.
 
-- `chains`     a network in units that can run alone
-- `values`     W_v t, added to the values
+- `chains`     a network in units that can run alone; W_v t, added to the values
 - `feedback`   xi, P, A and C, and L_var
-- `passes`     the two passes
-- `first`      the first pass from the store
+- `passes`     the two passes; the first one from the store
 - `pretuning`  the stage before the first task
 - `shipped`    its result as a file, with a card
 - `start`      which of the two, or neither
@@ -49,13 +47,11 @@ from benchmarks.stream import Pool, StreamInfo
 from methods.base import Context, GradientMethod
 from methods.base.method import below
 from methods.base.prepared import Preparation, digest_of
-from methods.toast.chains import CONVNET_STAGES, chain_of
+from methods.toast.chains import CONVNET_STAGES, ValueBias, chain_of
 from methods.toast.feedback import Feedback
-from methods.toast.first import FirstPass
-from methods.toast.passes import TwoPasses
+from methods.toast.passes import FirstPass, TwoPasses
 from methods.toast.shipped import write
 from methods.toast.start import ORIGINS, Origin, file_of, plan_of, started
-from methods.toast.values import ValueBias
 
 START = "start."
 

@@ -3,13 +3,15 @@
 A unit is where feedback enters: a block of a ViT or a Swin, a stage of a ConvNet (the lowest with its
 stem: its input is the image). Between two stages of a Swin stands a unit without feedback, the merging of
 patches.
+
+Feedback enters attention through its values: v <- v + W_v t, before the heads split (section 3.2).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from timm.layers.attention import Attention
@@ -18,13 +20,36 @@ from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer, WindowAttention, window_partition
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from backbones.sites import Site, find_sites
 from benchmarks.errors import RequestError
-from methods.toast.values import FedQKV, ValueBias
 
 CONVNET_STAGES = 4  # of every ResNet and ConvNeXt
+ValueBias = Literal["single", "reference"]
+
+
+class FedQKV(nn.Linear):
+    """`qkv` of timm's attention, with the same weights, that adds W_v t to its last third.
+
+    feedback: t (B, N, C) of the next call, already where the tokens are; None: the plain layer.
+    bias: "single" adds W_v t; "reference" W_v t + b_v as the released code does, so that b_v counts twice.
+    """
+
+    def __init__(self, qkv: nn.Linear, bias: ValueBias = "single") -> None:
+        super().__init__(qkv.in_features, qkv.out_features, bias=qkv.bias is not None, device="meta")
+        self.weight, self.bias = qkv.weight, qkv.bias
+        self.value_bias = bias
+        self.feedback: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        if self.feedback is None:
+            return out
+        start = self.out_features // 3 * 2
+        bias = self.bias[start:] if self.value_bias == "reference" and self.bias is not None else None
+        fed = linear(self.feedback, self.weight[start:], bias)
+        return torch.cat([out[..., :start], out[..., start:] + fed], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_full_mode_trains_the_network_and_freezes_it_again():
 
 
 def test_queries_are_normalised_with_the_support_s_moments_and_gradients_flow_through_them():
-    from methods.crosstransformer.batchnorm import episode_passes
+    from methods.crosstransformer.network import episode_passes
 
     layer, plain = torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm2d(3).double()
     source = torch.Generator().manual_seed(0)
