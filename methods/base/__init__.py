@@ -5,6 +5,7 @@
 - `efficient`  `ParameterEfficient`, for those that insert something small into a frozen network
 - `peft`       `PeftTuner`, for those that the `peft` library inserts
 - `heads`      linear heads for the three scenarios
+- `prepared`   `PreparedMethod`, for those that start from what is trained once on a pool; `card`, its files
 """
 
 from methods.base.efficient import ParameterEfficient

@@ -98,7 +98,7 @@ class Bank:
             _fill(torch.from_numpy(out), backbone, inputs, count, seed, pool.mirror, progress)
             out.flush()
 
-        package = __package__ or ""
+        package = (__package__ or "",)
         key = store_key(package, backbone, "views", BATCH, inputs.fingerprint, count, seed, pool.mirror)
         folder = backbone.store.get("crosstransformer-views", key, make)
         self.maps = torch.from_numpy(np.load(folder / "views.npy", mmap_mode="c"))
