@@ -136,7 +136,7 @@ class TOAST(PreparedMethod, GradientMethod):
         self._trained_on: Tensor | None = None
         self.origin: Origin = "none"
         chain = chain_of(backbone.net, config.value_bias)
-        top = chain.unit_of(config.early) if config.early else len(chain.places)
+        top = chain.unit_of(config.early) if config.early else len(chain.units)
         self.feedback = Feedback(chain, chain.unit_of(config.late), top, self.lite)
         self.feedback.reset(torch.Generator().manual_seed(self.context.seeds.own("feedback")))
         backbone.net.add_module("toast", self.feedback)

@@ -53,7 +53,7 @@ class FedQKV(nn.Linear):
 
 
 @dataclass(frozen=True)
-class Place:
+class Unit:
     """A unit's shape: channels of its input and output, how many times smaller its output is, whether fed."""
 
     inside: int
@@ -66,7 +66,7 @@ class Chain(ABC):
     """channels_first: whether maps are (B, C, H, W); otherwise channels are the last dimension."""
 
     channels_first = False
-    places: list[Place]
+    units: list[Unit]
 
     def __init__(self) -> None:
         self.attentions: list[nn.Module] = []
@@ -93,8 +93,8 @@ class Chain(ABC):
 
     def unit_of(self, number: int) -> int:
         """The position among all units of the fed unit `number`."""
-        fed = [index for index, place in enumerate(self.places) if place.fed]
-        return fed[number] if number < len(fed) else len(self.places)
+        fed = [index for index, unit in enumerate(self.units) if unit.fed]
+        return fed[number] if number < len(fed) else len(self.units)
 
 
 def chain_of(net: nn.Module, bias: ValueBias = "single") -> Chain:
@@ -124,7 +124,7 @@ class _ViT(Chain):
         self._qkv = [_feed(site, Attention, bias) for site in find_sites(net)]
         self.attentions = [block.attn for block in self.net.blocks]
         width = int(net.embed_dim)
-        self.places = [Place(width, width, 1, fed=True)] * len(self._qkv)
+        self.units = [Unit(width, width, 1, fed=True)] * len(self._qkv)
 
     def stem(self, images: Tensor) -> Tensor:
         net = self.net
@@ -146,23 +146,23 @@ class _Swin(Chain):
     def __init__(self, net: SwinTransformer, bias: ValueBias) -> None:
         super().__init__()
         self.net = cast(Any, net)
-        self._units: list[tuple[nn.Module, Site | None]] = []
-        self.places = []
+        self._modules: list[tuple[nn.Module, Site | None]] = []
+        self.units = []
         for site in find_sites(net):
-            if self.places and self.places[-1].outside != site.width:
+            if self.units and self.units[-1].outside != site.width:
                 merging = self.net.layers[site.stage].downsample
-                self._units.append((merging, None))
-                self.places.append(Place(self.places[-1].outside, site.width, 2, fed=False))
+                self._modules.append((merging, None))
+                self.units.append(Unit(self.units[-1].outside, site.width, 2, fed=False))
             _feed(site, WindowAttention, bias)
-            self._units.append((site.block, site))
-            self.places.append(Place(site.width, site.width, 1, fed=True))
+            self._modules.append((site.block, site))
+            self.units.append(Unit(site.width, site.width, 1, fed=True))
             self.attentions.append(site.attention)
 
     def stem(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.net.patch_embed(images))
 
     def unit(self, index: int, x: Tensor, t: Tensor | None = None) -> Tensor:
-        module, site = self._units[index]
+        module, site = self._modules[index]
         if site is None:
             return cast(Tensor, module(x))
         qkv = cast(FedQKV, site.attention.qkv)
@@ -189,10 +189,10 @@ class _ConvNet(Chain):
             self._stages = [getattr(net, f"layer{number}") for number in range(1, 5)]
         else:
             self._stem, self._stages = [self.net.stem], list(self.net.stages)
-        self.places, inside, before = [], 3, 1
+        self.units, inside, before = [], 3, 1
         for facts in self.net.feature_info[-len(self._stages) :]:
             outside, reduction = int(facts["num_chs"]), int(facts["reduction"])
-            self.places.append(Place(inside, outside, reduction // before, fed=True))
+            self.units.append(Unit(inside, outside, reduction // before, fed=True))
             inside, before = outside, reduction
 
     def stem(self, images: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class TwoPasses:
     @property
     def whole(self) -> bool:
         """Whether the first pass is the plain network from its start to its end."""
-        return self.feedback.top == len(self.chain.places)
+        return self.feedback.top == len(self.chain.units)
 
     def __call__(self, images: Tensor, maps: Tensor | None = None, seen: list[Seen] | None = None) -> Tensor:
         """maps: what the first pass gives, where it is known; seen: collects what `variational` takes."""
@@ -55,7 +55,7 @@ class TwoPasses:
             source = chain.source(maps)
         self._choose_attention()
         fed = feedback(*source)
-        for unit in range(feedback.lowest, len(chain.places)):
+        for unit in range(feedback.lowest, len(chain.units)):
             y = chain.unit(unit, x, fed.get(unit))
             if seen is not None and unit < feedback.top:
                 seen.append(Seen(unit, x, y))

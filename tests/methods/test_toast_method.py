@@ -160,7 +160,7 @@ def test_training_reads_the_first_pass_of_images_that_are_not_augmented(backbone
         return forward(passes, images, maps, seen)
 
     def run(passes, x):
-        for unit in range(len(passes.chain.places)):
+        for unit in range(len(passes.chain.units)):
             x = passes.chain.unit(unit, x)
         return x
 
