@@ -222,6 +222,7 @@ class TOAST(PreparedMethod, GradientMethod):
         return (self.plan(pool),)
 
     def train_once(self, pool: Pool) -> None:
+        """From what is drawn for the network, the pool and the options, low-rank updates too."""
         self.feedback.reset(torch.Generator().manual_seed(self.plan(pool).seed))
         super().train_once(pool)
 
@@ -239,7 +240,7 @@ class TOAST(PreparedMethod, GradientMethod):
         return {name: tensor.detach() for name, tensor in self.feedback.pretuned().items()}
 
     def written(self) -> dict[str, Tensor]:
-        """In half precision, for `toast` and `toast_lite` alike."""
+        """In half precision, for `toast` and `toast_lite` alike; not P, which pre-tuning leaves at I."""
         half = {name: tensor.half() for name, tensor in self.trained().items()}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in half.values()):
             raise RequestError(
