@@ -6,7 +6,7 @@
 - `peft`       `PeftTuner`, for those that the `peft` library inserts
 - `heads`      linear and cosine heads for the three scenarios
 - `memory`     exemplars: what is kept of earlier tasks' images
-- `prepared`   what a method makes before its first task, and where it comes from
+- `prepared`   `PreparedMethod`, for those that start from what is trained once on a pool; `card`, its files
 """
 
 from methods.base.efficient import ParameterEfficient

@@ -18,7 +18,6 @@ from benchmarks.images import Chunk, Inputs, Pixels
 from benchmarks.progress import Progress, Silent
 from benchmarks.seeds import Seeds
 from benchmarks.stream import Pool, StreamInfo, Task
-from methods.base.prepared import Preparation
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,14 @@ class Footprint:
     head: int
     stored_bits: int
     exemplars: int = 0
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """digest: sha256 of the tensors that the first task starts from; said: what they are, in words."""
+
+    digest: str
+    said: str
 
 
 class Method(ABC):

@@ -53,14 +53,27 @@ def test_what_is_prepared_is_what_the_next_command_starts_from(
     assert cli([*run, *few, "--backbone", "tiny_vit", "--results", str(tmp_path / "results")]) == 0
 
 
-def test_a_head_of_other_widths_is_used_as_the_hint_says(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "options", "few"),
+    [
+        (HEAD, ["d_k=16", "d_v=8", "scale=True"], []),
+        (TOAST, ["value_bias=reference", "late=1"], ["-o", "epochs=1", "-o", "min_steps=0"]),
+    ],
+    ids=["crosstransformer", "toast"],
+)
+def test_a_file_that_fits_some_options_only_is_used_as_the_hint_says(
+    words: list[str],
+    options: list[str],
+    few: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli(typed([*HEAD, "-o", "d_k=16", "-o", "d_v=8", "-o", "scale=true"], tmp_path)) == 0
+    wanted = [word for option in options for word in ("-o", option)]
+    assert cli(typed([*words, *wanted], tmp_path)) == 0
     said = capsys.readouterr().out.rpartition("use it: ")[2].split()
-    assert said[-6:] == ["-o", "d_k=16", "-o", "d_v=8", "-o", "scale=True"]
+    assert said[-len(wanted) :] == wanted
     on = ["--stream", lab.STREAM, "--backbone", "tiny_vit", "--results", str(tmp_path / "results"), *HERE]
-    assert cli(["run", *said, *on]) == 0
+    assert cli(["run", *said, *few, *on]) == 0
 
 
 def test_another_preparation_does_not_write_over_it(

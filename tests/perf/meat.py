@@ -12,7 +12,7 @@ from workload import BATCH, CLASSES, EVAL_BATCH, Setup, make, one_task, pictures
 from methods.full_finetune import FullFinetune
 from methods.meat import MEAT
 from methods.meat.ffn import FFN
-from methods.meat.packing import pack_bits
+from methods.meat.masks import pack_bits
 
 TRAINING = 0.85
 CLOSE = 1e-5
