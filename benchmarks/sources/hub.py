@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.errors import DataError
+from benchmarks.errors import DataError, pip_install
 from benchmarks.progress import Progress
 from benchmarks.sources.local import LocalSource
 from benchmarks.sources.parquet import Columns
@@ -58,7 +58,7 @@ class HubSource:
         except ImportError as error:
             raise DataError(
                 f"{self.name} is not there ({self.looked}), and to download it the package "
-                f"huggingface-hub is needed; install it, or {way_out}"
+                f"huggingface-hub is needed; type {pip_install('huggingface-hub')}, or {way_out}"
             ) from error
         try:
             return Path(

@@ -2,6 +2,7 @@
 
 u64 length, u32 masked CRC32C of the length, payload, u32 masked CRC32C of the payload, all
 little-endian; records follow each other without a gap from the first byte of the file to the last.
+CRC32C is Castagnoli's (RFC 3720, appendix B.4).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
-from benchmarks.tfrecords.crc import masked_crc32c
 
 Checksums = NDArray[np.uint32]
 
@@ -96,3 +97,9 @@ def read_payload(descriptor: int, path: Path, start: int, length: int) -> bytes:
     if crc != masked_crc32c(payload):
         raise DataError(f"{path}: the payload of the record at offset {start} has a wrong CRC; {DAMAGED}")
     return payload
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The CRC32C as TFRecords store it: rotated right by 15 bits, plus a constant, modulo 2^32."""
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -11,6 +11,7 @@ import torch
 
 from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
+from benchmarks.errors import pip_install
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
@@ -268,7 +269,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for method in (*PEFT, *MORE):
         cls = method_class(method)[1]
-        assert "pip install" in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
+        assert pip_install("peft") in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
 
 
 @pytest.mark.parametrize("name", sorted(n for n in methods() if "lr" in method_class(n)[1].Config.search))
