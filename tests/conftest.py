@@ -1,10 +1,10 @@
-"""What every test stands on: one thread, no screen, and stores of its own that are never the user's."""
+"""What every test stands on: one thread (or OMP_NUM_THREADS), no screen, stores that are never the user's."""
 
 from __future__ import annotations
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported here or in a subprocess
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported here or in a subprocess
 
 import sys
 import tempfile
@@ -25,11 +25,15 @@ CLASSES = ("ash", "birch", "cedar", "dogwood", "elm", "fir")
 TRAIN, TEST = 12, 5  # images of each class
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bits differ between thread counts, and other work runs on this machine."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Bits differ between thread counts, and a cell that an earlier test ran here has set its own."""
     if torch := sys.modules.get("torch"):  # whoever needs it has imported it by now
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_stores() -> Iterator[None]:
     yield
     _STORES.cleanup()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.images import Inputs
 from carryover.check.pictures import pictures
+from carryover.check.rounding import Rounding
 from carryover.check.verdict import Verdict, each, expect, not_applicable
 
 
@@ -70,16 +71,10 @@ class OpenedBackbone:
 
     def alone(self) -> None:
         """An image's features do not depend on the images beside it."""
-        found, alone = (
-            self.backbone.features(self.inputs),
-            self.backbone.features(self.inputs.select(np.arange(1))),
-        )
-        apart = float((found[:1] - alone).abs().max())
-        expect(
-            apart <= 1e-4 * float(found.abs().max()),
-            "the same features alone",
-            f"others, by up to {apart:.2g}",
-        )
+        found = Rounding(partial(self.backbone.features, self.inputs))
+        first = np.arange(1)
+        apart = found.unexplained(self.backbone.features(self.inputs.select(first)), first)
+        expect(not apart, "the same features alone", f"others, {apart}")
 
     def sites(self) -> None:
         """Its attention blocks are modules of the network, as many as it says."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from backbones.backbone import Backbone
 from methods.base import Footprint, GradientMethod, Method
 from methods.base.method import below, learnt_tensor, stored_bits
+from methods.linear_probe import LinearProbe
 
 
 class Sound(Method):
@@ -230,6 +231,30 @@ class CentresTheBatch(Sound):
 class CountsPositions(Sound):
     def logits(self, features, means):
         return super().logits(features, means) + 1e-2 * torch.arange(len(features))[:, None]
+
+
+class VotesInTheBatch(Sound):
+    """Leans a little towards the classes that most of the batch has."""
+
+    def logits(self, features, means):
+        found = super().logits(features, means)
+        return found + 0.01 * found.softmax(1).mean(0)
+
+
+class NormalisesTheBatch(Sound):
+    """As batch normalisation that was left in training mode."""
+
+    def logits(self, features, means):
+        deviation = (features.var(0, correction=0) + 1e-5).sqrt()
+        return super().logits((features - features.mean(0)) / deviation, means)
+
+
+class LeansOnTheBatch(LinearProbe):
+    """On standardised features of a random network, where roundings are blown up by thousands."""
+
+    def predict(self, inputs, task_id):
+        found = super().predict(inputs, task_id)
+        return found + 0.1 * found.mean(0)
 
 
 class KnowsTheBatchSize(Sound):
@@ -462,6 +487,9 @@ BROKEN = (
     Case(Guesses, "predict"),
     Case(CentresTheBatch, "image alone"),
     Case(CountsPositions, "image alone"),
+    Case(VotesInTheBatch, "image alone"),
+    Case(NormalisesTheBatch, "image alone"),
+    Case(LeansOnTheBatch, "image alone", backbones=("tiny_external_attention",)),
     Case(KnowsTheBatchSize, "image alone"),
     Case(AnswersForAnyTask, "unknown task"),
     Case(MixesEpisodes, "episodes", kinds=("few_shot",)),

@@ -15,8 +15,6 @@ from methods.meat.masks import BinaryMask
 
 BLOCKS = 4
 
-torch.set_num_threads(1)  # networks this small only wait for each other
-
 
 def vit(**arguments) -> VisionTransformer:
     """32 px, patch 8: 16 patch tokens and CLS, width 32, four blocks; layers that matter drawn large."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import meat_networks as nets
 import pytest
 import timm
 import torch
+from rounding import assert_same_to_rounding
 from timm.models.vision_transformer import VisionTransformer
 
 from methods.meat.pruned import PrunedViT, can_prune
@@ -20,10 +23,10 @@ def test_pruned_equals_masked_dense(keep, self_loop, ffn):
     pixels = nets.images(net)
     dense = net(pixels)
     pruned = PrunedViT(net)
-    torch.testing.assert_close(pruned(pixels), dense, rtol=0, atol=1e-5)
+    assert_same_to_rounding(partial(pruned, pixels), dense)
     for part in net.ffns:
         part.fix()
-    torch.testing.assert_close(pruned(pixels), dense, rtol=0, atol=1e-5)
+    assert_same_to_rounding(partial(pruned, pixels), dense)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_pruned_knows_what_timm_varies(arguments):
     net = nets.masked(nets.vit(**arguments), "elementwise")
     nets.draw(net, 0.4)
     pixels = nets.images(net)
-    torch.testing.assert_close(PrunedViT(net)(pixels), net(pixels), rtol=0, atol=1e-5)
+    assert_same_to_rounding(partial(PrunedViT(net), pixels), net(pixels))
 
 
 def test_blocks_without_a_mask_keep_every_token():
@@ -50,7 +53,7 @@ def test_blocks_without_a_mask_keep_every_token():
         net.blocks[index].attn = plain.blocks[index].attn
     pixels = nets.images(net)
     pruned = PrunedViT(net)
-    torch.testing.assert_close(pruned(pixels), net(pixels), rtol=0, atol=1e-5)
+    assert_same_to_rounding(partial(pruned, pixels), net(pixels))
     assert [step.given for step in pruned.steps[:3]] == [17, 17, 17]
 
 
@@ -73,7 +76,7 @@ def test_a_token_masked_in_all_blocks_is_never_computed():
         attention.mask.load(torch.zeros(16, dtype=torch.bool))
     pruned = PrunedViT(net)
     assert [(step.given, step.live) for step in pruned.steps] == [(1, 1)] * nets.BLOCKS
-    assert torch.allclose(pruned(nets.images(net)), net(nets.images(net)), atol=1e-5)
+    assert_same_to_rounding(partial(pruned, nets.images(net)), net(nets.images(net)))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_neuron_masks_slice_into_a_smaller_exact_network():
     kept = int(ffn.masks[0].hard().sum())
     assert 0 < kept < 128
     assert [tuple(part.shape) for part in ffn.fixed] == [(kept, 32), (kept,), (32, kept)]
-    torch.testing.assert_close(ffn(tokens), before, rtol=0, atol=1e-6)
+    assert_same_to_rounding(partial(ffn, tokens), before)
 
 
 def test_neuron_slicing_lowers_the_macs_by_the_ffns_share():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
+from rounding import assert_same_to_rounding
 
 from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
@@ -15,6 +16,7 @@ from benchmarks.errors import pip_install
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
+from carryover.check.rounding import Rounding
 from carryover.plugins.catalogue import method_class, methods
 from methods.base import Context, GradientMethod, ParameterEfficient
 from methods.vpt import swin
@@ -170,7 +172,7 @@ def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
     found = attached(method, plain.copy())
     found.backbone.eval()
     with torch.no_grad():
-        same = torch.allclose(found.features(images), before, rtol=1e-5, atol=1e-5)
+        same = not Rounding(partial(found.features, images)).unexplained(before)
     assert same == found.identity_at_init == (method not in NOT_PLAIN)
     assert all(parameter.endswith(NAMES[method]) for parameter in trained(found))
 
@@ -186,7 +188,7 @@ def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
         together = found.features(images)
         assert not torch.equal(together, before)
         alone = torch.cat([found.features(image[None]) for image in images])
-    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+        assert_same_to_rounding(partial(found.features, images), alone)
 
 
 @pytest.mark.parametrize("name", ["tiny_vit", "tiny_swin"])
@@ -197,7 +199,7 @@ def test_lora_on_queries_and_values_leaves_the_keys(name: str) -> None:
     assert {parameter.rpartition("qkv.")[2][0] for parameter in trained(found)} == {"q", "v"}
     found.backbone.eval()
     with torch.no_grad():
-        torch.testing.assert_close(found.features(images), plain(images))
+        assert_same_to_rounding(partial(found.features, images), plain(images))
     for _ in range(2):
         step(found, images)
     before, after = plain.sites()[0].attention.qkv, found.backbone.sites()[0].attention.qkv
@@ -260,7 +262,7 @@ def test_convnets_and_external_attention_are_plain_at_first(method: str) -> None
         found = attached(method, plain.copy())
         found.backbone.eval()
         with torch.no_grad():
-            torch.testing.assert_close(found.features(images), plain(images))
+            assert_same_to_rounding(partial(found.features, images), plain(images))
         assert trained(found)
 
 
@@ -288,7 +290,7 @@ def test_ssf_scales_channels_whatever_the_layer_of_a_map_is_called(name: str) ->
     found = attached("ssf", plain.copy())
     found.backbone.eval()
     with torch.no_grad():
-        torch.testing.assert_close(found.features(images), plain.eval()(images), rtol=1e-3, atol=1e-4)
+        assert_same_to_rounding(partial(found.features, images), plain.eval()(images))
 
 
 def test_the_statistics_of_a_frozen_batchnorm_are_not_stored_for_what_is_inserted_in_it() -> None:

@@ -1,0 +1,117 @@
+"""How far rounding can move a result: the largest difference that says nothing about a method.
+
+Another batch, kernel or order of a sum rounds elsewhere, and what follows may blow that up: features of a
+random network divided by their tiny deviations by thousands. No constant knows how far, so it is tried:
+the computation runs again with every operand and result of every operation wrong by one rounding, up or
+down at random (Monte Carlo arithmetic: Parker, Pierce, Eggert 2000, doi:10.1109/5992.852391). Real
+roundings take the same paths, on every processor.
+
+A difference is explained up to
+
+    4 (s + eps |x|),    s: how far x moved in the worst of 3 trials
+
+One rounding of each number stands for a short sum. A sum of n terms, added one after the other, gathers
+about sqrt(n) / 4 of it: 4 is for n = 256, and kernels add in shorter runs than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from benchmarks.images import Indices
+
+MARGIN = 4.0
+TRIALS = 3
+
+
+class OneRounding(TorchDispatchMode):
+    """Within the block every operation is wrong by one rounding, of what goes in and of what comes out.
+
+    Whole numbers stay: they are counts, labels, places and masks, and exact. So does what an operation
+    writes into or returns a view of. Draws come from a generator of its own.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        schema = func._schema
+        held = {argument.name for argument in schema.arguments if argument.alias_info is not None}
+        names = [argument.name for argument in schema.arguments]
+        given = [x if name in held else tree_map(self._off, x) for name, x in zip(names, args, strict=False)]
+        named = {n: x if n in held else tree_map(self._off, x) for n, x in (kwargs or {}).items()}
+        result = func(*given, **named)
+        alias = any(returned.alias_info is not None for returned in schema.returns)
+        return result if alias else tree_map(self._off, result)
+
+    def _off(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout != torch.strided:
+            return value
+        signs = torch.randint(0, 2, value.shape, generator=self._generator).to(value) * 2 - 1
+        off = value + value * (torch.finfo(value.dtype).eps * signs)
+        return torch.where(value == value.round(), value, off)
+
+
+class Rounding:
+    """How far rounding can move what `compute` returns, (..., C), tried only where it is asked for."""
+
+    def __init__(self, compute: Callable[[], Tensor], result: Tensor | None = None) -> None:
+        self._compute = compute
+        self.result = (compute() if result is None else result).detach()
+
+    @cached_property
+    def bound(self) -> Tensor:
+        """What is explained, for each number."""
+        moved = torch.zeros_like(self.result)
+        for trial in range(TRIALS):
+            with OneRounding(trial):
+                found = self._compute()
+            moved = torch.maximum(moved, _apart(found.detach(), self.result))
+        return MARGIN * _reach(moved) + self._least
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """What is explained even where nothing moved."""
+        return MARGIN * torch.finfo(self.result.dtype).eps * _reach(self.result.abs())
+
+    def unexplained(self, found: Tensor, rows: Indices | None = None) -> str:
+        """How far `found` is from the result (its `rows`), in words; empty where rounding explains it."""
+        places = slice(None) if rows is None else torch.from_numpy(rows)
+        wanted = self.result[places]
+        if found.shape != wanted.shape:
+            return f"of shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+        apart = _apart(found.detach(), wanted)
+        if bool((apart <= self._least[places]).all()):
+            return ""
+        bound = self.bound[places]
+        beyond = ~(apart <= bound)  # NaN is beyond
+        if not bool(beyond.any()):
+            return ""
+        worst = (apart / bound).nan_to_num(nan=torch.inf).argmax()
+        by, explained = (float(size.flatten()[worst]) for size in (apart, bound))
+        return f"by up to {by:.2g}, of which rounding explains {explained:.2g}"
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b|, 0 where both are infinite."""
+    return torch.where(a == b, 0, (a - b).abs())
+
+
+def _reach(size: Tensor) -> Tensor:
+    """For each number the largest of its row or of its column, whichever is less.
+
+    One column may be of another size (a class that is never the answer), and one row at the edge of a
+    vote; a number alone may have moved by chance less than it can.
+    """
+    if size.ndim < 2 or not size.numel():
+        return size.amax().expand_as(size) if size.numel() else size
+    columns = size.flatten(0, -2).amax(0)
+    return torch.minimum(size.amax(-1, keepdim=True), columns).expand_as(size)
