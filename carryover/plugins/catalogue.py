@@ -11,8 +11,11 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,13 +173,27 @@ def _whose(plugin: Plugin) -> str:
 
 
 def _foreign(group: str) -> Iterator[Plugin]:
-    for entry in importlib.metadata.entry_points(group=group):
+    for entry in _entry_points(group, tuple(map(_changed, map(Path, sys.path)))):
         owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
         path = source_of(entry.module)
         summary, problem = _summary(path, entry.attr) if path else ("", "")
         if problem:
             problem = f"{entry.name!r} of {owner}: {problem}"
         yield Plugin(entry.name, summary, owner, entry.module, entry.attr, problem=problem, entry=entry)
+
+
+@cache
+def _entry_points(group: str, folders: tuple[tuple[Path, int], ...]) -> tuple[EntryPoint, ...]:
+    """Those of every distribution in the folders of the import path, read once as long as these stay."""
+    return tuple(importlib.metadata.entry_points(group=group))
+
+
+def _changed(path: Path) -> tuple[Path, int]:
+    """The path, and when what lies there changed; 0 where nothing does."""
+    try:
+        return path, path.stat().st_mtime_ns
+    except OSError:
+        return path, 0
 
 
 def _our_streams() -> Iterator[Plugin]:
@@ -208,17 +225,24 @@ def _classes_in(room: str) -> Iterator[Plugin]:
         stem = path.stem if path.name != "__init__.py" else path.parent.name
         module = f"{room}.{stem}"
         try:
-            tree = _tree(path)
+            yield from _declared(*_changed(path), module)
         except RequestError as error:
             yield Plugin(stem, "", OURS, module, stem, problem=str(error))
-            continue
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef):
-                values = _constants(node)
-                if isinstance(values.get("name"), str):
-                    reference = values.get("reference") is True
-                    name, summary = str(values["name"]), _first_line(tree, node)
-                    yield Plugin(name, summary, OURS, module, node.name, reference)
+
+
+@cache
+def _declared(path: Path, changed: int, module: str) -> tuple[Plugin, ...]:
+    """A file is parsed once: a table asks for every method of every record."""
+    tree = _tree(path)
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            values = _constants(node)
+            if isinstance(values.get("name"), str):
+                reference = values.get("reference") is True
+                name, summary = str(values["name"]), _first_line(tree, node)
+                found.append(Plugin(name, summary, OURS, module, node.name, reference))
+    return tuple(found)
 
 
 def _summary(path: Path, attribute: str) -> tuple[str, str]:
