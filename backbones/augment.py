@@ -16,10 +16,10 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-def augment(images: Tensor, recipe: Augment, mirror: bool, generator: torch.Generator) -> Tensor:
-    """Apply a named recipe to (B, 3, H, W).
+def augment(images: Tensor, kind: Augment, mirror: bool, generator: torch.Generator) -> Tensor:
+    """Apply a named augmentation to (B, 3, H, W).
 
-    "standard" is horizontal flips, and only where the stream says that a mirrored image keeps its
-    class (`mirror`; digits do not); "none" returns the images as they are.
+    "standard" flips horizontally, and only if the stream says that a mirrored image keeps its class
+    (`mirror`; digits do not); "none" returns the images as they are.
     """
-    return flip(images, generator) if recipe == "standard" and mirror else images
+    return flip(images, generator) if kind == "standard" and mirror else images
