@@ -38,14 +38,14 @@ def crop(images: Tensor, scale: float, generator: torch.Generator) -> Tensor:
 
 
 def augment(
-    images: Tensor, how: Augment, mirror: bool, generator: torch.Generator, scale: float = 0.08
+    images: Tensor, kind: Augment, mirror: bool, generator: torch.Generator, scale: float = 0.08
 ) -> Tensor:
-    """Augment (B, 3, H, W) in a named way.
+    """Apply a named augmentation to (B, 3, H, W).
 
-    "standard" is horizontal flips, and only where the stream says that a mirrored image keeps its
-    class (`mirror`; digits do not); "crop" is random resized crops of at least `scale` of the area, and
-    those flips; "none" returns the images as they are.
+    "standard" flips horizontally, and only if the stream says that a mirrored image keeps its class
+    (`mirror`; digits do not); "crop" takes random resized crops of at least `scale` of the area,
+    and those flips; "none" returns the images as they are.
     """
-    if how == "crop":
+    if kind == "crop":
         images = crop(images, scale, generator)
-    return flip(images, generator) if how != "none" and mirror else images
+    return flip(images, generator) if kind != "none" and mirror else images

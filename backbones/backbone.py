@@ -56,8 +56,8 @@ class BackboneInfo:
 class Backbone(nn.Module):
     """A timm network without classifier, its preprocessing, and the store of its features.
 
-    name: as typed, parameters sorted; identity: architecture.tag-hash; weights: the whole hash, of what was
-    loaded, whatever happened to the network since.
+    name: as typed, parameters sorted; identity: architecture.tag-hash; weights: the whole hash of the weights
+    as loaded, whatever happened to the network since.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
     def forward_tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to patch tokens (B, N, C) float32 after the final norm, row by row, without prefix.
 
-        Where the network norms after pooling, that norm is applied to each token.
+        If the network norms after pooling, that norm is applied to each token.
         """
         self._choose_attention()
         with self.numerics.autocast():
@@ -132,7 +132,7 @@ class Backbone(nn.Module):
         return extract(self, inputs, "tokens", batch_size, progress)
 
     def shape(self, kind: Kind) -> tuple[int, ...]:
-        """Of one image: features (C,), tokens (N, C) or maps (prefix + N, C)."""
+        """The shape of one image's features (C,), tokens (N, C) or maps (prefix + N, C)."""
         if kind == "features":
             return (self.info.width,)
         height, width = self.info.grid
@@ -140,7 +140,7 @@ class Backbone(nn.Module):
         return prefix + height * width, self.info.width
 
     def facts(self) -> dict[str, object]:
-        """All of it that a bit of its features depends on, as long as it is pristine; for JSON."""
+        """All that the bits of its features depend on while it is pristine; for JSON."""
         return {
             "weights": self.weights,
             "architecture": self.identity,
@@ -155,10 +155,10 @@ class Backbone(nn.Module):
         }
 
     def share(self, inputs: Inputs) -> None:
-        """From now on, features of images among `inputs` are computed for all of these at once, and kept.
+        """From now on, compute and store features of any image among `inputs` for all of them at once.
 
-        For images that come in many overlapping selections (episodes), of which each would otherwise have
-        an entry of its own. Rows of one table count together; those told of before are forgotten.
+        For images that come in many overlapping selections (episodes), each of which would otherwise have an
+        entry of its own. Rows of one table count together; a new call replaces the one before.
         """
         rows: dict[str, list[Chunk]] = {}
         for chunk in inputs.chunks:
@@ -169,10 +169,10 @@ class Backbone(nn.Module):
         }
 
     def train(self, mode: bool = True) -> Backbone:
-        """As in torch, except that what is frozen of the network as loaded runs as in evaluation.
+        """As in torch, except that frozen modules of the loaded network stay in evaluation mode.
 
-        Its BatchNorms keep their statistics, its dropout and stochastic depth do nothing, whatever trains
-        in modules that a method put between or into them.
+        Their BatchNorms keep their statistics, their dropout and stochastic depth do nothing, whatever trains
+        in modules that a method inserted between or into them.
         """
         super().train(mode)
         if mode:
@@ -218,12 +218,12 @@ class Backbone(nn.Module):
         return tuple(replace(site, block=self.net.get_submodule(site.name)) for site in self._sites)
 
     def freeze(self, except_: Callable[[str], bool] = lambda name: False) -> None:
-        """Only the parameters for whose name (within `net`) `except_` is true are trained."""
+        """Freeze all parameters but those for which `except_(name)` is true, with names within `net`."""
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(except_(name))
 
     def copy(self) -> Backbone:
-        """An own copy for a cell, in the state of this one; the store is shared."""
+        """A copy for one cell, in the same state; the store is shared."""
         pristine = self.pristine
         other = Backbone(
             copy.deepcopy(self.net),
@@ -250,8 +250,8 @@ class Backbone(nn.Module):
 def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics | None = None) -> Backbone:
     """The backbone `name` (see `names`) with its weights, in evaluation mode, on the numerics' device.
 
-    store: where features are kept (None: nowhere); numerics: `choose()` by default, and its thread count
-    is set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
+    store: where features are kept (None: nowhere); numerics: `choose()` by default; its thread count is
+    set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
     reached.
     """
     spec = parse(name)
@@ -268,7 +268,7 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
 
 
 def describe(name: str) -> BackboneInfo:
-    """What is known of a backbone before it is opened; takes no memory for weights and no network.
+    """What is known of a backbone before it is opened; needs no memory for weights and no connection.
 
     Errors as in `open_backbone`; of a weights file only the header is read.
     """

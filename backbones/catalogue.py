@@ -15,7 +15,7 @@ FOLDER = "backbones.recipes"
 
 
 def backbone_names() -> dict[str, str]:
-    """Own names and those of plugins, each with its one-line summary; a plugin is not imported for it."""
+    """The names of own backbones and of plugins, each with a one-line summary; imports no plugin."""
     found = {recipe.name: summary_of(recipe) for _, recipe in own_recipes()}
     for path in recipe_files():
         found.setdefault(path.stem, f"file {FOLDER}.{path.stem}")
@@ -25,12 +25,12 @@ def backbone_names() -> dict[str, str]:
 
 
 def summary_of(recipe: Recipe) -> str:
-    """Its line in a listing."""
+    """A recipe's line in a listing."""
     return recipe.summary if recipe.tags else f"{recipe.summary}; random weights"
 
 
 def find_recipe(name: str) -> Recipe | None:
-    """The recipe of an own name or a plugin's (which is imported now), tag or not; None for any other."""
+    """The recipe of an own name or a plugin's (imported now), with or without tag; None for another name."""
     bare = name.partition(".")[0]
     for _, recipe in own_recipes():
         if recipe.name == bare:
@@ -46,18 +46,20 @@ def find_recipe(name: str) -> Recipe | None:
     else:
         return None
     if not isinstance(found, Recipe):
-        raise RequestError(f"plugin backbone {name!r} ({where}) is a {type(found).__name__}, not a Recipe")
+        raise RequestError(
+            f"plugin backbone {name!r} ({where}) has the type {type(found).__name__}; make it a Recipe"
+        )
     return found
 
 
 def own_recipes() -> tuple[tuple[str, Recipe], ...]:
-    """The recipes that ship, each with the module that it is in."""
+    """The recipes that ship, each with its module."""
     modules = (pretrained, configurations, tiny)
     return tuple((module.__name__, recipe) for module in modules for recipe in module.RECIPES)
 
 
 def recipe_files() -> list[Path]:
-    """One file for each backbone that somebody added to this room: `RECIPE`, under the file's name."""
+    """The files of added backbones: each declares one `RECIPE`, under the file's name."""
     return sorted((Path(__file__).parent / "recipes").glob("[!_]*.py"))
 
 

@@ -65,7 +65,7 @@ class Extractor(Protocol):
         ...
 
     def facts(self) -> Mapping[str, object]:
-        """All of the backbone that a bit of its values depends on, for JSON."""
+        """All of the backbone that the bits of its values depend on, for JSON."""
         ...
 
 

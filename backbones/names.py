@@ -4,10 +4,9 @@
     vit_small_patch16_224.augreg_in21k
     vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&mean=imagenet&weights=local.safetensors
 
-An own name (a `Recipe` in this room: among those that ship, or one file each in `recipes/`; or one that a
-plugin declares under the entry point `carryover.backbones`) or a name of timm's, with the tag of its
-weights, then arguments of the network's constructor (a ConvNet takes `img_size` too) and `weights`,
-`mean`, `std`.
+The name is one of Carryover's own (a `Recipe` that ships, that a file in `recipes/` declares, or a plugin
+under the entry point `carryover.backbones`) or one of timm's, with the tag of its weights. After `?` come
+arguments of the network's constructor (a ConvNet takes `img_size` too), `weights`, `mean` and `std`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from benchmarks.errors import RequestError
 
 @dataclass(frozen=True)
 class Spec:
-    """A name, taken apart.
+    """A parsed name.
 
     base: the name before `?`, tag included; arguments: for the constructor, typed; weights: a path,
     "random", "pretrained" or None (not said); mean, std: per channel, or None (the network's own).
@@ -36,23 +35,23 @@ class Spec:
 
     @property
     def canonical(self) -> str:
-        """The name with its parameters sorted, as typed otherwise."""
+        """The name as typed, with its parameters sorted."""
         return self.base + ("?" + "&".join(f"{key}={text}" for key, text in self.typed) if self.typed else "")
 
     @property
     def architecture(self) -> str:
-        """What shapes the network and not its weights: the name without tag, then the arguments."""
+        """What shapes the network but not its weights: the name without tag, then the arguments."""
         said = [f"{key}={text}" for key, text in self.typed if key in self.arguments]
         return self.base.partition(".")[0] + (f"[{','.join(said)}]" if said else "")
 
     def with_weights(self, path: str | None) -> Spec:
-        """The same backbone with other weights; None leaves them unsaid."""
+        """The same backbone with the weights in `path`; None takes its default ones."""
         typed = {**dict(self.typed), "weights": path or ""}
         return replace(self, weights=path, typed=tuple(sorted(item for item in typed.items() if item[1])))
 
 
 def parse(name: str) -> Spec:
-    """Take a typed name apart; RequestError for a parameter without value or repeated, and bad statistics."""
+    """Parse a typed name; RequestError for a parameter without value or repeated, and for bad statistics."""
     base, _, query = name.strip().partition("?")
     typed: dict[str, str] = {}
     for item in filter(None, query.split("&")):
@@ -62,7 +61,7 @@ def parse(name: str) -> Spec:
                 f"backbone {name!r}: {item!r} is not a parameter; write key=value, joined by &"
             )
         if key in typed:
-            raise RequestError(f"backbone {name!r} says {key} twice; say it once")
+            raise RequestError(f"backbone {name!r} gives {key} twice; give it once")
         typed[key] = text
     arguments = {key: _value(text) for key, text in typed.items() if key not in ("weights", "mean", "std")}
     mean, std = _statistics(name, typed)

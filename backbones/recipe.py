@@ -32,11 +32,11 @@ NETWORKS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Recipe:
-    """An own backbone: a network built with these arguments, and the weights that ship for it.
+    """A backbone of Carryover's own: a network built with these arguments, and the weights that ship for it.
 
     summary: one line for listings; arguments: of the constructor, and `img_size`; statistics: a name in
     STATISTICS; constructor: "module:attribute", the family's own by default; tags: of the shipped
-    weights, the default first; without any, weights are random unless a file is named.
+    weights, the default first; without tags, weights are random unless a file is named.
     """
 
     name: str

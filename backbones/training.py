@@ -1,4 +1,4 @@
-"""The training loop, shared by pretraining and by every method that follows a gradient.
+"""The training loop, shared by pretraining and all gradient-based methods.
 
 All that is random in an epoch is drawn from seeds of (purpose, stage, epoch), so the state at the
 end of an epoch is a function of the state at its start: a killed run continues from the last
@@ -26,7 +26,7 @@ class TrainingError(RuntimeError):
 
 
 class Journal(Protocol):
-    """Where a long stage leaves what it needs to go on."""
+    """Where a long stage saves what it needs to resume."""
 
     def load(self, stage: str) -> dict[str, Tensor] | None:
         """What was last saved for `stage`, or None."""
@@ -119,7 +119,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training run amounted to; `loss` is the mean over the last epoch's steps."""
+    """The totals of a training run; `loss` is the mean over the last epoch's steps."""
 
     steps: int
     images: int
@@ -157,8 +157,8 @@ def fit(
     preceded by this training again. after_backward() is called between the gradients and the optimizer's
     step. after_step(step) and after_epoch(epoch, mean loss) are called with numbers from 1; what
     `after_epoch` leaves must be journaled by itself or be a function of the epoch.
-    Raises TrainingError as soon as a loss is seen that is not finite: every step on a CPU, every
-    `check` steps on an accelerator, where looking means waiting for it.
+    Raises TrainingError for a loss that is not finite, checked after every step on a CPU and after every
+    `check` steps on an accelerator, where checking means waiting for it.
     """
     started = time.monotonic()
     total = steps_per_epoch * optimization.epochs
@@ -225,7 +225,7 @@ def _finite(losses: list[Tensor], stage: str, step: int) -> float:
         where = step - len(losses) + int(bad[0]) + 1
         raise TrainingError(
             f"the loss became {float(values[int(bad[0])])} at step {where} of {stage}; "
-            "a lower learning rate is the usual way out"
+            "lower the learning rate"
         )
     return float(values.mean())
 

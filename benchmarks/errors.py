@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class RequestError(Exception):
-    """What was asked for cannot be run; raised before any work is spent (exit code 2)."""
+    """A request that cannot be run; raised before any work is done (exit code 2)."""
 
 
 class DataError(RequestError):

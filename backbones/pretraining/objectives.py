@@ -1,4 +1,4 @@
-"""The objectives by name, each around the network that is kept."""
+"""The pretraining objectives by name, each around the network whose weights are kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int,
     found = int(teacher.num_classes)  # type: ignore[arg-type]
     if found != classes:
         raise RequestError(
-            f"teacher {name!r} tells {found} classes apart, and the source has {classes}; take one of them"
+            f"teacher {name!r} has {found} classes, but the source has {classes}; take another teacher, or "
+            "another source"
         )
     if own.normalisation != other.normalisation:
         raise RequestError(

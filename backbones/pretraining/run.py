@@ -1,7 +1,7 @@
 """One pretraining run, from a source of images to a weights file with its card and curve.
 
-The folder it works in holds `plan.json`, which says what is being made there, so that the same command
-goes on after a kill, and another command does not write over it.
+Its folder holds `NAME.plan.json`, which says what is being made there: the same command resumes after a kill,
+and another command does not overwrite it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RunContext:
 def pretrain(plan: Plan, context: RunContext, probes: dict[str, SourceData]) -> Card:
     """Train, keep the averaged weights in half precision, evaluate what was kept, write card and curve.
 
-    probes: sources by name on which the result is probed. RequestError for what cannot be trained: found
+    probes: sources by name on which the result is probed. RequestError for what cannot be trained,
     before the first step.
     """
     run = Run(plan, context)
@@ -98,7 +98,9 @@ class Run:
             sketch = build(self.spec)
         height, width = size_of(sketch, self.spec)
         if height != width:
-            raise RequestError(f"pretraining takes square images, and {plan.backbone} has {height}x{width}")
+            raise RequestError(
+                f"pretraining takes square images, but {plan.backbone} has {height}x{width}; set img_size"
+            )
         self.size = height
         self.stages = stages_of(plan.settings, self.size)
         check_stages(self.stages, sketch, plan.source_name, plan.source, plan.objective)
@@ -263,7 +265,7 @@ class Run:
         return held_out_loss(self.objective, part.inputs, preprocessing, self.context.numerics)
 
     def _claim_folder(self) -> None:
-        """Say in the folder what is made there; RequestError where it says otherwise already."""
+        """Say in the folder what is made there; RequestError if it already says something else."""
         plan = self.plan
         said = {
             "backbone": self.spec.canonical,

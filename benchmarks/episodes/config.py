@@ -22,7 +22,7 @@ class EpisodeConfig:
     An episode has least_way to most_way classes, at most most_queries query images of each class (as
     many of every class) and at most most_support support images. counted_per_class bounds what one
     class adds to the size of the support set, not its shots. Class weights are the class sizes times
-    exp(u), u uniform in [-log_weight, log_weight). RequestError for values that cannot be.
+    exp(u), u uniform in [-log_weight, log_weight). RequestError for values out of range.
     """
 
     least_way: int = 5
@@ -50,7 +50,7 @@ class EpisodeConfig:
             )
 
     def queries(self, sizes: Indices) -> int:
-        """q, query images of each class, where the classes of the episode have `sizes` (N,) images."""
+        """q, the query images of each class, if the classes of the episode have `sizes` (N,) images."""
         return min(self.most_queries, int(sizes.min()) // 2)
 
     def support_size(self, beta: float, left: Indices) -> int:

@@ -1,13 +1,13 @@
 """Which classes and images an episode consists of: Meta-Dataset's sampling (Triantafillou et al. 2020, §3.2).
 
 An episode is a pure function of (seed, source, split, number): no other episode is drawn before it, and
-every method, model and worker sees the same. It is made of PCG64's 64-bit words by whole numbers and
-by operations that IEEE 754 rounds in one way, so NumPy's version and the CPU have no part in it.
+every method, model and worker sees the same. It is computed from PCG64's 64-bit words with integers and with
+operations that IEEE 754 rounds in one way, so it depends on neither NumPy's version nor the CPU.
 
-Images are drawn without replacement for all classes at once. Where a class gives few of its images,
-numbers are drawn freely and those that repeat an earlier one are drawn again until none does; where it
-gives many, its images are sorted by random keys. Both are uniform to the last bit: draws are compared
-for equality only, and keys that tie are thrown away.
+Images are drawn without replacement for all classes at once. If a class gives few of its images, numbers are
+drawn freely, and those that repeat an earlier one are drawn again until none does; if it gives many, its
+images are sorted by random keys. Both are uniform to the last bit: draws are compared for equality only, and
+keys that tie are thrown away.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Sampler:
         smallest = min((len(group) for group in classes.groups), default=len(classes.names))
         if smallest < self.config.least_way:
             raise RequestError(
-                f"{where}: episodes of at least {self.config.least_way} classes from {smallest}; "
-                f"take least_way={smallest} or fewer."
+                f"{where}: an episode needs at least {self.config.least_way} classes, but there are only "
+                f"{smallest}; take least_way={smallest} or fewer."
             )
 
     def draw(self, number: int) -> Draw:
         """The episode `number`, from 0."""
         if number < 0:
-            raise RequestError(f"episode {number} was asked for; they are numbered from 0.")
+            raise RequestError(f"episode {number} does not exist; episodes are numbered from 0.")
         bits = generator("episode", self.seed, self.classes.source, self.classes.split, number).bit_generator
         assert isinstance(bits, np.random.PCG64)  # raw words mean what they do for PCG64
         chosen = self._choose(bits)

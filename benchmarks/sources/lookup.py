@@ -56,7 +56,7 @@ KNOWN = {
         terms="no licence stated; cite Krizhevsky (2009)",
     ),
     "omniglot": Known(
-        "Omniglot: handwritten characters, classes named alphabet/character, that you provide",
+        "Omniglot: handwritten characters that you provide, classes named alphabet/character",
         ("omniglot",),
         columns=Columns("image", "character"),
         terms="MIT licence; cite Lake, Salakhutdinov and Tenenbaum (2015)",
@@ -71,7 +71,7 @@ KNOWN = {
 
 
 def data_roots() -> tuple[Path, ...]:
-    """The folders named by $CARRYOVER_DATA (several are parted as in PATH)."""
+    """The folders named by $CARRYOVER_DATA (several are separated as in PATH)."""
     roots = os.environ.get("CARRYOVER_DATA", "").split(os.pathsep)
     return tuple(Path(root).expanduser() for root in roots if root)
 
@@ -80,7 +80,7 @@ def source_names() -> dict[str, str]:
     """Every source by name with one line on it; opens no data."""
     return {
         "digits": "scikit-learn's digits: 1,797 images of 8x8 pixels, 10 classes (always there)",
-        **{name: f"{spec.summary} (drawn, 64x64 pixels)" for name, spec in PROCEDURAL.items()},
+        **{name: f"{spec.summary} (procedural, 64x64 pixels)" for name, spec in PROCEDURAL.items()},
         **{name: known.summary for name, known in KNOWN.items()},
         "folder:PATH": "a folder of images (CLASS/*.jpg or train/CLASS/*.jpg) or of parquet files",
         "NAME": "the folder $CARRYOVER_DATA/NAME, laid out likewise",
@@ -88,7 +88,7 @@ def source_names() -> dict[str, str]:
 
 
 def may_mirror(name: str) -> bool:
-    """Whether the images of a source keep their class when flipped left to right; True where nobody said."""
+    """Whether a source's images keep their class when flipped left to right; True unless stated otherwise."""
     if name in KNOWN:
         return KNOWN[name].mirror
     return name != "digits" and (name not in PROCEDURAL or PROCEDURAL[name].mirror)
@@ -97,8 +97,8 @@ def may_mirror(name: str) -> bool:
 def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
     """The source that `name` stands for; nothing is read before `load`.
 
-    roots: where to look for folders, $CARRYOVER_DATA by default. RequestError for a name that nothing
-    stands for, DataError for a known data set that is neither on disk nor to be had from the hub.
+    roots: where to look for folders, $CARRYOVER_DATA by default. RequestError for an unknown name,
+    DataError for a known data set that is neither on disk nor on the hub.
     """
     from benchmarks.sources.local import LocalSource
 

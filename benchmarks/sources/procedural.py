@@ -1,4 +1,4 @@
-"""Sources that are drawn (`benchmarks.procedural`): the families, and coarser labels of the same images."""
+"""Procedural images as sources: the families, and coarser labels of the same images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ProceduralSpec:
-    """What a source of drawn images is.
+    """What a procedural source shows.
 
-    level: which part of the classes' names, between "/", is the label; None for the whole name; mirror:
+    level: which part of a class name, between "/", is the label; None for the whole name; mirror:
     whether an image flipped left to right keeps its class.
     """
 
@@ -35,7 +35,9 @@ class ProceduralSpec:
 
 PROCEDURAL = {
     "glyphs": ProceduralSpec("glyphs", "characters of 12 made-up alphabets, 144 classes", mirror=False),
-    "glyph-alphabets": ProceduralSpec("glyphs", "which of 12 alphabets a character is of", 0, mirror=False),
+    "glyph-alphabets": ProceduralSpec(
+        "glyphs", "which of 12 alphabets a character belongs to", 0, mirror=False
+    ),
     "textures": ProceduralSpec("textures", "surfaces of any colours, 30 classes"),
     "texture-groups": ProceduralSpec("textures", "which of 5 groups a texture belongs to", 0),
     "objects": ProceduralSpec("objects", "5 shapes x 4 patterns x 4 colours before clutter, 80 classes"),
@@ -54,13 +56,13 @@ PROCEDURAL = {
 
 
 class ProceduralSource:
-    """One of `PROCEDURAL`, by its name."""
+    """One of the sources in `PROCEDURAL`, by its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
-        """See `Source.load`; what shares a family shares its table."""
+        """See `Source.load`; sources of one family share its table."""
         from benchmarks.sources.table import open_table
 
         spec = PROCEDURAL[self.name]
@@ -90,7 +92,7 @@ def at_level(data: Labelled, level: int | None) -> Labelled:
 
 
 class ProceduralRows:
-    """The same indices of every class of a family before they are drawn, the classes in turn (see `Rows`)."""
+    """Images of a family before they are drawn: the same indices of every class, in turn (see `Rows`)."""
 
     def __init__(self, title: str, family: Family, indices: range, seed: int) -> None:
         self.title = title
@@ -107,7 +109,7 @@ class ProceduralRows:
         return np.tile(np.arange(len(names)), len(self._indices)), names
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
-        """As PPM, a line of text before the pixels, so that they go the way of every other image."""
+        """As PPM (a line of text, then the pixels), so that they are decoded like every other image."""
         # glibc returns each large array to the system and faults it in again for the next, which takes longer
         # than drawing; from the first block of this size that is freed, it keeps what it has.
         np.empty(2**24, dtype=np.uint8)

@@ -4,9 +4,9 @@
     embedded-episodes?way=5
     meta-dataset
 
-Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.config`) from
-(seed, source, split, number), so that they are the same for every method, network and worker count.
-The pool to meta-train on holds the training classes of the same sources, or of those that `pool` names.
+Every source gives `episodes` episodes, drawn as in Meta-Dataset (`benchmarks.episodes.sampler`) from (seed,
+source, split, number), so they are the same for every method, network and worker count. The pool to
+meta-train on holds the training classes of the same sources, or of those that `pool` names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EpisodeStream(Stream):
     """Episodes over the test classes of some sources."""
 
     catalogue: ClassVar[Mapping[str, str]] = {
-        "embedded-episodes": "episodes of glyphs, textures and objects; drawn here",
+        "embedded-episodes": "episodes of glyphs, textures and objects; procedural",
         "meta-dataset": "Meta-Dataset's ten sources, from its records in $CARRYOVER_DATA/meta-dataset",
         "episodes:SOURCE+SOURCE": "any sources, e.g. episodes:cifar100+meta-dataset/aircraft?episodes=200",
     }
@@ -53,15 +53,15 @@ class EpisodeStream(Stream):
     class Parameters:
         """
         episodes: how many of each source
-        size: side in pixels that images are brought to
+        size: side in pixels that images are squashed to
         way: most classes of an episode
         support: most support images of an episode (Meta-Dataset: 500)
         queries: most query images of a class
-        classes: test (those held out from the pool; the rest of a source is its pool) or all
+        classes: test (held out from the pool, which has the rest of a source) or all
         per_class: images of each class that may be drawn (all by default; not for records)
-        pool: sources to prepare on, joined by "+" (the same ones by default, where classes=test)
-        pool_per_class: images of each class in the pool (by default all, and of records, which have millions,
-            the first 100)
+        pool: sources to prepare on, joined by "+" (with classes=test, the same ones by default)
+        pool_per_class: images of each class in the pool (by default all; of records, which have millions, the
+            first 100)
         """
 
         episodes: int = 600
@@ -99,7 +99,7 @@ class EpisodeStream(Stream):
         if twice := sorted({name for name in called if called.count(name) > 1}):
             same = ", ".join(source.typed for source in self._sources if source.name in twice)
             raise RequestError(
-                f"{self._name}: two sources are called {', '.join(twice)} ({same}), and numbers are named by "
+                f"{self._name}: two sources are called {', '.join(twice)} ({same}), and results are named by "
                 "source; take one of them at a time"
             )
         self._classes = [source.classes("test") for source in self._sources]
@@ -109,7 +109,8 @@ class EpisodeStream(Stream):
         both = [source.typed for source in pooled if source.name in called]
         if whole and both:
             raise RequestError(
-                f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
+                f"{self._name}: {', '.join(both)} cannot be both pool and test set with classes=all; take "
+                "another pool, or classes=test"
             )
         self._pool = self._pooled(pooled)
         self._info = self._describe()
@@ -119,7 +120,7 @@ class EpisodeStream(Stream):
         return self._info
 
     def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
-        """One task for each episode (its support images); the exam holds the queries."""
+        """One task per episode (its support images); the exam holds the queries."""
         tasks: list[Task] = []
         test: dict[int, Labelled] = {}
         for number, (source, classes) in enumerate(zip(self._sources, self._classes, strict=True)):
@@ -220,6 +221,6 @@ def _listed(stream: str, names: str) -> tuple[str, ...]:
     found = tuple(filter(None, names.split("+")))
     if not found or len(set(found)) < len(found):
         raise RequestError(
-            f"{stream}: {names!r} names no sources or one twice; join them by +, as in omniglot+dtd"
+            f"{stream}: {names!r} names no source, or one twice; join sources by +, as in omniglot+dtd"
         )
     return found

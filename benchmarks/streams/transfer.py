@@ -1,11 +1,11 @@
-"""Transfer streams: tasks that are each learnt from a fresh start, with a fixed train, val and test.
+"""Transfer streams: every task is learnt from a fresh start, with fixed train, val and test sets.
 
     vtab-1k?only=cifar+dtd+eurosat
     fgvc
     embedded-transfer?only=digits&size=32
     transfer:folder:~/birds+cifar100?train=800&val=200
 
-The parts are what the files, or the rule, say; a seed changes nothing. Class ids run on from task to task.
+Files or a rule fix the three sets, so the seed changes nothing. Class ids continue from task to task.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from benchmarks.transfer.transforms import TRANSFORMS, Transforms
 class Suite:
     """The tasks of one name, in order.
 
-    size: side of their images unless it is given; selection: how options are chosen unless a user says
-    otherwise, as the published tables have it; "": as the protocol has it.
+    size: default side of their images in pixels; selection: how options are chosen by default, as in the
+    published tables, "" for the protocol's default.
     """
 
     tasks: tuple[TransferTask, ...]
@@ -49,7 +49,7 @@ SUITES = {
         fgvc.TASKS, SIZE, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars", SELECTION
     ),
     "embedded-transfer": Suite(
-        embedded.TASKS, 64, "ten small tasks of 800 + 200 training images; drawn here, and digits"
+        embedded.TASKS, 64, "ten small tasks of 800 + 200 training images: procedural ones and digits"
     ),
 }
 
@@ -65,11 +65,11 @@ class TransferStream(Stream):
     @dataclass(frozen=True)
     class Parameters:
         """
-        only: some of the tasks, with a plus between them (all by default)
-        size: side in pixels that all images are brought to (224; 64 for embedded-transfer)
+        only: names of some of the tasks, joined by "+" (all by default)
+        size: side in pixels that all images are squashed to (224; 64 for embedded-transfer)
         transforms: how images reach the network
-        train: images to train on, of sources (800)
-        val: images to choose options on, of sources (200)
+        train: images to train on, for tasks that are sources (800)
+        val: images to choose options on, for tasks that are sources (200)
         """
 
         only: str = ""

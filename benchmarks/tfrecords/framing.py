@@ -31,7 +31,7 @@ DAMAGED = "the file is damaged: copy it again or convert its source again"
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[int, int]]:
-    """(descriptor, size in bytes) of the file, open within the block; DataError where it cannot be opened."""
+    """(descriptor, size in bytes) of the file, open within the block; DataError if it cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -43,10 +43,10 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def walk(path: Path, most: int | None = None) -> Indices:
-    """Where the records start, and behind them where the last ends: (n + 1,) bytes, read frame by frame.
+    """The offsets of n records, then the end of the last: (n + 1,) bytes, found frame by frame.
 
-    most: of how many records, of all by default. Reads no payload. DataError, with file and offset, for a
-    wrong CRC of a length and a record cut off.
+    most: how many records to find, all by default. Reads no payload. DataError, with file and offset, for a
+    wrong CRC of a length and for a record cut off.
     """
     starts = [0]
     with opened(path) as (descriptor, size):
@@ -56,9 +56,9 @@ def walk(path: Path, most: int | None = None) -> Indices:
 
 
 def stored_checksums(path: Path, starts: Indices) -> Checksums:
-    """(n,) the masked CRC32C behind each payload, as it stands in the file; `starts` as of `walk`.
+    """(n,) the masked CRC32C that the file has behind each payload; starts: as from `walk`.
 
-    What it says of a payload is known once that is read. DataError where the file ends too early.
+    Whether a payload matches its own shows only when it is read. DataError if the file ends too early.
     """
     with opened(path) as (descriptor, _):
         stored = b"".join(

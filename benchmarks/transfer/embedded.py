@@ -1,6 +1,6 @@
-"""Tasks that are always there, cut as VTAB-1k's: drawn images (`benchmarks.procedural`) and digits.
+"""Tasks that need no download, cut like VTAB-1k's: procedural images (`benchmarks.procedural`) and digits.
 
-Drawn with a seed of their own, so that they share no image with the streams that split the same families.
+The images have a seed of their own, so they share none with the streams that split the same families.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DigitsTask(TransferTask):
 
 @dataclass(frozen=True)
 class ProceduralTask(TransferTask):
-    """A source of `PROCEDURAL` by its name; tasks of one family share their images."""
+    """A source in `PROCEDURAL`, by its name; tasks of one family share their images."""
 
     def find(self, roots: Sequence[Path]) -> Load | None:
         return self._load
@@ -77,9 +77,9 @@ def _parts(task: TransferTask, fitted: Labelled, test: Labelled, rule: str) -> P
 
 
 def in_turn(labels: Indices, count: int) -> Indices:
-    """`count` rows, one of each class after another and each class in its own order, as far as it has rows.
+    """`count` rows that take the classes in turn, each class in its own order until its rows run out.
 
-    Any run of them is balanced while all classes have.
+    While all classes have rows left, any consecutive rows are balanced.
     """
     turns = np.empty(len(labels), np.int64)
     for label in np.unique(labels):

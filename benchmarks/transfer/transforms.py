@@ -16,7 +16,7 @@ class Transforms:
         return self.words.format(size=size)
 
 
-# Others go beside it. Public results differ in this alone by points, so that a record must tell.
+# Published results differ by points through this alone, so a record must say it.
 TRANSFORMS = {
     "vtab": Transforms(
         mirror=False,

@@ -273,7 +273,7 @@ def test_an_image_of_the_right_size_is_only_normalised() -> None:
         ("tiny_vit?img_size=0", "img_size=0 must be"),
         ("tiny_vit?num_classes=10", "unknown parameter of backbone tiny_vit 'num_classes'"),
         ("tiny_vit?depth", "write key=value"),
-        ("tiny_vit?depth=1&depth=2", "says depth twice"),
+        ("tiny_vit?depth=1&depth=2", "gives depth twice"),
         ("tiny_vit?mean=0.5,0.5", "neither imagenet or half nor three numbers"),
         ("tiny_vit?std=0,1,1", "must be positive"),
         ("tiny_vit?embed_dim=33", "do not fit together"),
@@ -311,5 +311,5 @@ def test_a_plugin_s_recipe_opens_under_its_name_and_is_listed_unimported(
     assert backbone_names()["wide"] == "plugin foreign_backbone:WIDE"
     assert "foreign_backbone" not in sys.modules
     assert open_backbone("wide", numerics=NUMERICS).info.width == 48
-    with pytest.raises(RequestError, match="is a int, not a Recipe"):
+    with pytest.raises(RequestError, match="has the type int; make it a Recipe"):
         describe("wrong")

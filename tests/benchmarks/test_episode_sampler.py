@@ -321,7 +321,7 @@ def test_classes_that_make_no_episode_are_refused() -> None:
         flat([20, 20, 1, 20, 20])
     with pytest.raises(DataError, match=r"made, split train: group 1 \('class 6', .*\) has 4 classes"):
         grouped("alphabets", [6, 4])
-    with pytest.raises(DataError, match="group 0 names a class twice or one that is not there"):
+    with pytest.raises(DataError, match="group 0 names a class twice, or one that does not exist"):
         dataclasses.replace(flat([20] * 9), structure="graph", groups=(np.array([0, 1, 2, 3, 9]),))
     with pytest.raises(DataError, match="flat classes in 1 groups"):
         dataclasses.replace(flat([20] * 9), groups=(np.arange(5),))
@@ -330,11 +330,13 @@ def test_classes_that_make_no_episode_are_refused() -> None:
 
 
 def test_samplers_that_cannot_be_are_refused() -> None:
-    with pytest.raises(RequestError, match="episodes of at least 10 classes from 9; take least_way=9"):
+    with pytest.raises(
+        RequestError, match="needs at least 10 classes, but there are only 9; take least_way=9"
+    ):
         Sampler(grouped("alphabets", [9, 20]), EpisodeConfig(least_way=10), 0)
     with pytest.raises(RequestError, match=r"flat_share of episodes is 1.5; take a number from 0 to 1"):
         Sampler(flat([20] * 9), EpisodeConfig(), 0, flat_share=1.5)
     with pytest.raises(RequestError, match=r"split test: .* only training may ignore the graph, so take 0"):
         Sampler(grouped("graph", [9, 20], "test"), EpisodeConfig(), 0, flat_share=0.5)
-    with pytest.raises(RequestError, match="episode -1 was asked for; they are numbered from 0"):
+    with pytest.raises(RequestError, match="episode -1 does not exist; episodes are numbered from 0"):
         Sampler(flat([20] * 9), EpisodeConfig(), 0).draw(-1)

@@ -242,7 +242,7 @@ def test_a_photograph_stands_upright() -> None:
 )
 def test_what_cannot_be_decoded_is_named(encoded: bytes) -> None:
     with pytest.raises(
-        RequestError, match=r"here, row 3 is no image that can be decoded .*; replace or remove it"
+        RequestError, match=r"here, row 3 cannot be decoded as an image .*; replace or remove it"
     ):
         decode("here, row 3", encoded)
     with pytest.raises(RequestError, match="no fixed range"):

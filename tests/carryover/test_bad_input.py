@@ -310,7 +310,7 @@ def test_a_loss_that_turns_nan_fails_its_cell_and_no_other(
     typed = [*RUN, "--method", "full_finetune,joint", "--stream", stream_of(pictures), *options]
     assert cli([*typed, "--results", str(tmp_path)]) == 1
     out, err = capfd.readouterr()
-    assert "failed, TrainingError: the loss became nan at step 1 of task 1; a lower learning rate" in err
+    assert "failed, TrainingError: the loss became nan at step 1 of task 1; lower the learning rate" in err
     assert "not finished" in out
     assert "TrainingError" in out
     assert "Traceback" not in out + err

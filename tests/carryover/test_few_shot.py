@@ -215,7 +215,7 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("episodes:", "names no sources"),
+        ("episodes:", "names no source"),
         ("episodes:blots+blots", "twice"),
         ("episodes:blots?classes=all&pool=blots", "cannot be both"),
         ("episodes:blots?episodes=0", "outside 1"),

@@ -150,7 +150,7 @@ def test_a_loss_that_turns_nan_fails_with_step_and_task(pictures: Path, tmp_path
     cell = ready("full_finetune", stream_of(pictures), options=QUICK | {"lr": "1e30", "warmup_epochs": "0"})
     record = run_cell(cell, Results(tmp_path), Silent())
     assert record.status == "failed"
-    assert "the loss became nan at step 2 of task 0; a lower learning rate" in record.reason
+    assert "the loss became nan at step 2 of task 0; lower the learning rate" in record.reason
     assert record.rows == ()
 
 

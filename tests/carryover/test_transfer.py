@@ -169,7 +169,7 @@ def test_a_method_that_gets_hold_of_the_exam_reads_nothing_before_the_choice(
         patch.setattr(Dial, "meddle", peek)
         record = run(tmp_path, stream)
     assert record.status == "failed"
-    assert "the exam is sealed" in record.reason
+    assert "the test sets are sealed" in record.reason
     assert peeked == []
     assert run(tmp_path, stream).status == "ok", "another cell is none the worse for it"
 
