@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from benchmarks.stream import StreamInfo
 from carryover.cells.ready import ReadyCell
 from carryover.metrics.kinds import kind_of, protocol_of
-from carryover.records.contract import SEARCH
-from carryover.records.record import Record
+from carryover.records.record import SEARCH, Record
 
 
 def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float | None:

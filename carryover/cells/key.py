@@ -27,8 +27,7 @@ from carryover.plugins.code import ROOMS, Reach, reach
 from carryover.plugins.file import remembered
 from carryover.plugins.plugin import SKLEARN, Plugin
 from carryover.protocols.work import Protocol
-from carryover.records.contract import DEFAULT, SEARCH
-from carryover.records.record import Record
+from carryover.records.record import DEFAULT, SEARCH, Record
 
 LEARN, SELECTION = "carryover.cells.learn", "carryover.cells.selection"
 PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do

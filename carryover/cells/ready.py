@@ -27,8 +27,8 @@ from carryover.plugins.catalogue import backbone_plugin, method_class, stream_cl
 from carryover.plugins.code import Reach
 from carryover.plugins.plugin import Plugin
 from carryover.protocols.work import Protocol
-from carryover.records.contract import DEFAULT, MANUAL, Contract, contract_of
-from carryover.records.record import SCHEMA, Cell, Option, Record
+from carryover.records.contract import Contract, contract_of
+from carryover.records.record import DEFAULT, MANUAL, SCHEMA, Cell, Option, Record
 from carryover.records.results import Results
 from methods.base import Method
 

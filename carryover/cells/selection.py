@@ -33,8 +33,7 @@ from benchmarks.naming import canonical, parse, typed
 from benchmarks.progress import Bar, Progress, Silent
 from benchmarks.store import locked, try_locked, write_atomic
 from carryover.protocols.work import NothingToChooseError, PredictionError, ValidationRun
-from carryover.records.contract import DEFAULT, MANUAL, SEARCH
-from carryover.records.record import Candidate, Option, Selection, show_option
+from carryover.records.record import DEFAULT, MANUAL, SEARCH, Candidate, Option, Selection, show_option
 
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
 OVER = "over the budget"

@@ -160,7 +160,7 @@ def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> l
 def _rules(asked: Asked) -> set[str] | None:
     """What a contract may say of the selection; None for anything."""
     from carryover.cells.selection import Rule
-    from carryover.records.contract import DEFAULT, MANUAL
+    from carryover.records.record import DEFAULT, MANUAL
 
     if asked.selection in (None, MANUAL):
         return {MANUAL} if asked.selection else None
@@ -202,7 +202,7 @@ def _means(text: str, value: Option) -> bool:
 
 def _preference(pair: Pair, stale: Collection[str]) -> tuple[bool, bool, bool, tuple[float, str]]:
     """The larger, the sooner a pair is taken: as `run` without options, fresh, new."""
-    from carryover.records.contract import MANUAL
+    from carryover.records.record import MANUAL
 
     records = [*pair[0], *pair[1]]
     selection = _selection(records[0])

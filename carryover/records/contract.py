@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.errors import RequestError, unknown
 from benchmarks.stream import StreamInfo
-from carryover.records.record import Record
+from carryover.records.record import DEFAULT, Record
 
 PARTS = {
     "protocol": "what is learnt and scored when, and its version",
@@ -29,8 +29,6 @@ PARTS = {
     "inference": "whether predictions may depend on the rest of the batch",
 }
 PER_SAMPLE = "per sample"
-# How options are chosen: as the Config has them, typed by hand, or by a rule that searches.
-DEFAULT, MANUAL, SEARCH = "default", "manual", "search"
 
 
 def short(digest: str) -> str:

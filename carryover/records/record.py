@@ -20,6 +20,9 @@ from carryover.records.row import Count, Row
 
 SCHEMA = "1.3"
 
+# How options are chosen: as the Config has them, typed by hand, or by a rule that searches.
+DEFAULT, MANUAL, SEARCH = "default", "manual", "search"
+
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar]
 Status = Literal["ok", "skipped", "failed", "timeout"]

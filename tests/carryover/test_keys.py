@@ -18,7 +18,8 @@ from backbones import catalogue, tiny
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
-from carryover.cells.ready import PRESETS, ReadyCell
+from carryover.cells.key import PRESETS
+from carryover.cells.ready import ReadyCell
 from carryover.plugins import code
 from carryover.plugins.code import reach, source_digest
 
