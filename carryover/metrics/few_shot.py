@@ -89,10 +89,11 @@ def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, f
         if row.correct is not None and row.n:
             accuracies.setdefault(row.task, []).append(row.correct / row.n)
     values: dict[str, float] = {}
-    for source, found in sorted(accuracies.items()):
-        values[f"accuracy/{sources[source]}"] = float(np.mean(found))
-        values[f"interval/{sources[source]}"] = float(1.96 * np.std(found) / np.sqrt(len(found)))
-    if len(accuracies) == len(sources):
+    for number, found in sorted(accuracies.items()):
+        source = sources[number] if number < len(sources) else f"source {number}"
+        values[f"accuracy/{source}"] = float(np.mean(found))
+        values[f"interval/{source}"] = float(1.96 * np.std(found) / np.sqrt(len(found)))
+    if sources and set(accuracies) == set(range(len(sources))):
         values["accuracy_mean"] = float(np.mean([values[f"accuracy/{source}"] for source in sources]))
     return values
 

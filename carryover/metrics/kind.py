@@ -58,7 +58,7 @@ class Kind(ABC):
         kind, _, name = metric.partition("/")
         names = {"accuracy": record.tasks, "accuracy_group": record.groups}.get(kind, ())
         if name in names:
-            rows = [row for row in rows if names[row.task] == name]
+            rows = [row for row in rows if row.task < len(names) and names[row.task] == name]
         return {(row.step, row.task): row for row in rows}
 
     def units(self, wins: Sequence[Wins]) -> Wins:

@@ -28,8 +28,9 @@ class Transfer(Kind):
     selection = "search"
 
     def metrics(self, rows: Sequence[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-        unnamed = [f"task {number}" for number in range(1 + max((row.task for row in rows), default=-1))]
-        return transfer_metrics(rows, tasks or unnamed, groups)
+        last = max((row.task for row in rows), default=-1)
+        names = [*tasks, *(f"task {number}" for number in range(len(tasks), last + 1))]
+        return transfer_metrics(rows, names, groups if len(groups) == len(names) else ())
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
         """Both means, each group's, each task, and which part of the backbone's size trains."""

@@ -68,7 +68,10 @@ def test_a_sound_trained_method_keeps_every_promise():
     ("cls", "said"),
     [
         (broken_methods.WithoutConfig, "has no Config; give it one"),
-        (broken_methods.ConfigWithoutDataclass, r"is in no dataclass, so that rounds cannot be typed; write @dataclass"),
+        (
+            broken_methods.ConfigWithoutDataclass,
+            r"is in no dataclass, so that rounds cannot be typed; write @dataclass",
+        ),
         (broken_methods.OptionOfAnotherKind, "option weights of the type .* cannot be typed"),
         (broken_methods.OptionWithoutDefault, "option rounds without a default; give it one"),
     ],

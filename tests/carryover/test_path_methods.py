@@ -106,7 +106,7 @@ def test_workers_find_the_file_again(measured: None, pictures: Path, tmp_path: P
         ("import torch\n", "import torch\nimport not_there\n", ":6: No module named 'not_there'; install"),
         ("import torch\n", "import torch\n1 / 0\n", ":6: ZeroDivisionError: division by zero"),
         ("class Guess(Method)", "class Guess", "has 0 subclasses of Method; write one"),
-        ("    @dataclass(frozen=True)\n", "", ":15 is no dataclass, so that bias could not be typed; write"),
+        ("    @dataclass(frozen=True)\n", "", " is in no dataclass, so that bias cannot be typed; write"),
         ("    @dataclass(frozen=True)\n", "    @dataclass\n", "cannot inherit non-frozen"),
         ("class Config(Method.Config)", "class Options(Method.Config)", ":10 has no Config; give it one"),
         (

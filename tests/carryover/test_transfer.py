@@ -17,10 +17,10 @@ import carryover.cells.run
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Stream, Task
+from carryover.cells.key import code_of
 from carryover.cells.run import run_cell
 from carryover.cells.selection import Rule
 from carryover.metrics.transfer import transfer_metrics
-from carryover.plugins.code import reach
 from carryover.protocols import continual, few_shot
 from carryover.protocols.journal import CellJournal
 from carryover.records.record import Record
@@ -238,7 +238,9 @@ def test_another_rule_or_option_is_another_choice_and_a_seed_is_not() -> None:
 
 
 def test_the_code_that_selects_is_part_of_the_key() -> None:
-    assert "carryover.cells.selection" in reach(["carryover.protocols.transfer"]).modules
+    plugins = ready("ncm", TinyTransfer()).plugins
+    chosen = {searched: code_of(plugins, "transfer", searched=searched) for searched in (True, False)}
+    assert chosen[True].modules.keys() - chosen[False].modules.keys() == {"carryover.cells.selection"}
 
 
 def test_killed_at_every_fit_of_selection_and_of_tasks_it_ends_the_same(
@@ -401,13 +403,15 @@ def test_what_is_searched_is_what_matters_and_fits_the_budget(
     assert all(0 < candidate.passes <= 2 * 800 for candidate in record.selection.candidates)
 
 
-def test_the_budget_of_a_method_that_starts_over_counts_all_data_so_far(tmp_path: Path) -> None:
+def test_the_budget_counts_new_images_and_what_is_replayed_stands_beside_it(tmp_path: Path) -> None:
     stream, rule = "split-digits?tasks=5&per_class=20", "search?candidates=2&epochs=1"
     cell = ready("joint", stream, options={"probe": "true"}, selection=rule)
     record = run_cell(cell, Results(tmp_path), Silent())
     assert (record.status, record.reason) == ("ok", "")
     each = cell.stream.info.sizes[0][0]
-    assert {candidate.passes for candidate in record.selection.candidates} == {each * (1 + 2 + 3)}
+    assert {candidate.passes for candidate in record.selection.candidates} == {each * 3}
+    assert record.cost.passes == each * 5
+    assert record.cost.replayed == each * (1 + 2 + 3 + 4)
 
 
 # The real streams
