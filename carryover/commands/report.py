@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carryover.exit_codes import OK
+from carryover.records.record import Record, is_newer
 from carryover.records.results import Broken, Results, failures
 
 
@@ -20,6 +21,8 @@ def status(root: Path | None) -> int:
     committed = len(Results(results.reference).all()[0]) if results.reference is not None else 0
     beside = f"; {committed} more in the committed reference" if committed else ""
     print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
+    for line in _not_from_here(records):
+        print(line)
     journals = sorted((results.root / "journal").glob("*/cell.txt"))
     if journals:
         print(f"{len(journals)} interrupted or running; the same command goes on with each:")
@@ -29,6 +32,21 @@ def status(root: Path | None) -> int:
         print(failures_text(failures(records)))
     set_aside(broken)
     return OK
+
+
+def _not_from_here(records: Sequence[Record]) -> list[str]:
+    """What records were made with that this checkout lacks."""
+    from carryover.cells.key import standing
+
+    lines = []
+    if newer := sorted({r.schema for r in records if is_newer(r)}):
+        count = sum(map(is_newer, records))
+        lines.append(f"{count} of them by a newer version of carryover (schema {', '.join(newer)})")
+    gone = [record for record in records if standing(record) == "gone"]
+    if gone:
+        lines.append(f"{len(gone)} of them with a method, stream, backbone or protocol that is not here:")
+        lines += [f"  {record.cell}" for record in gone]
+    return lines
 
 
 def report(

@@ -27,7 +27,7 @@ class Kind(ABC):
     name: the protocol's, as streams and records spell it; title: as people do
     primary: the metric by which tables are sorted and methods compared
     unit: what counts once in a paired test: each image, or the images of an episode together
-    when: what "image by image" leaves unsaid, when only some rows count
+    when: what "image by image" leaves unsaid, when only some rows count; untested: why there is no such test
     selection: how options are chosen unless the stream or the user says otherwise
     notes: what every table says of its numbers
     """
@@ -37,6 +37,7 @@ class Kind(ABC):
     primary: ClassVar[str]
     unit: ClassVar[Literal["image", "episode"]] = "image"
     when: ClassVar[str] = ""
+    untested: ClassVar[str] = "the records hold no per-sample hits"
     selection: ClassVar[Literal["default", "search"]] = "default"
     notes: ClassVar[tuple[str, ...]] = ()
 

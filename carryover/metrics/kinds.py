@@ -20,6 +20,7 @@ class Unknown(Kind):
     """A protocol of another version of Carryover: its metrics are shown as they were recorded."""
 
     primary = ""
+    untested = "which rows count is not known for this protocol"
 
     def __init__(self, name: str) -> None:
         self.name = self.title = name  # type: ignore[misc]

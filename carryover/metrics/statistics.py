@@ -53,7 +53,6 @@ class Comparison:
     p_value: float | None
     test: str
     left_out: tuple[int, ...] = ()
-    untested: str = "the records hold no per-sample hits"
     protocol: str = "continual"
 
     @property
@@ -71,7 +70,7 @@ class Comparison:
         points = f"{100 * self.mean:+.2f} points over {seeds} ({spread})"
         lines = [f"{self.a} minus {self.b}, {self.metric}: {points}."]
         if self.p_value is None:
-            lines.append(f"{self._by_unit}: not compared, {self.untested}.")
+            lines.append(f"{self._by_unit}: not compared, {kind_of(self.protocol).untested}.")
         else:
             lines.append(
                 f"{self._by_unit}: {self.a} ahead on {self.wins:,}, {self.b} on "

@@ -183,6 +183,11 @@ class Record(Struct, frozen=True, kw_only=True):
         }
 
 
+def is_newer(record: Record) -> bool:
+    """Whether a later version wrote it, which may have said more than is read here."""
+    return int(record.schema.partition(".")[2]) > int(SCHEMA.partition(".")[2])
+
+
 class _Version(Struct):
     schema: str
 

@@ -19,7 +19,7 @@ from carryover.metrics.kind import Kind
 from carryover.metrics.kinds import kind_of_contract, metrics_of
 from carryover.metrics.line import Line, Spread, Standing
 from carryover.records.contract import Contract, differences, same_table, short
-from carryover.records.record import Cell, Record
+from carryover.records.record import Cell, Record, is_newer
 from carryover.records.results import current, recency
 
 SEPARATOR = " · "  # between the parts of a title
@@ -97,6 +97,10 @@ def table(
     kind = kind_of_contract(shared)
     lines = kind.ranked(lines, parts)
     notes += kind.notes
+    if newer := sum(map(is_newer, kept)):
+        notes.append(
+            f"{newer} of the records by a newer version of carryover, which may say more than is shown"
+        )
     lines.sort(key=lambda line: (-_mean_of(line, kind.primary), line.label, line.varied))
     for method in reference_methods:
         command = fill(method) if fill and method not in {line.method for line in lines} else ""
