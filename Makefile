@@ -6,6 +6,9 @@ BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 DOCS     := .venv-docs
 
+# A package `carryover` in it is another project's, or this one under its old name: it runs instead of ours.
+NAMESAKE := $(basename $(notdir $(wildcard $(VENV)/lib/python*/site-packages/carryover-[0-9]*.dist-info)))
+
 # Empty ones are left to carryover's own defaults.
 METHOD   ?= meat
 STREAM   ?=
@@ -97,11 +100,15 @@ lock: ## Pin every dependency again (needs uv)
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) $(DOCS) site docs/generated .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 
+ifneq ($(NAMESAKE),)
+.PHONY: $(READY)
+endif
 $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo 'Carryover needs Python 3.11 or newer; set PYTHON=...' >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Carryover needs Python 3.11 or newer, and $(PYTHON) is older; set PYTHON=..." >&2; exit 2; }
 	@echo 'Setting up $(VENV) from requirements.lock (once; several gigabytes with PyTorch)'
+	@$(if $(NAMESAKE),echo 'Taking $(NAMESAKE) out of $(VENV): Carryover is the package carryover-bench')
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock && \
@@ -109,6 +116,7 @@ $(READY): requirements.lock pyproject.toml
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(if $(NAMESAKE),$(BIN)/python -m pip uninstall --quiet --yes carryover &&) \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	fi
 	@touch $(READY)

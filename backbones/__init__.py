@@ -1,1 +1,1 @@
-"""Networks on timm behind one face: sites, tokens, features, weights, training. Knows no method."""
+"""timm's networks behind one interface: sites, tokens, features, weights, training. Knows no method."""

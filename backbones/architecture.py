@@ -14,9 +14,11 @@ from timm.data.config import resolve_model_data_config
 from timm.models import model_entrypoint
 from torch import nn
 
+from backbones.catalogue import backbone_names, find_recipe
 from backbones.families import CONVNETS, SWINS, VITS, family_of, input_size, pooling_of, shape_of
-from backbones.names import NETWORKS, STATISTICS, Recipe, Spec, Value, backbone_names, find_recipe
+from backbones.names import Spec
 from backbones.preprocessing import Preprocessing
+from backbones.recipe import NETWORKS, STATISTICS, Recipe, Value
 from backbones.sites import find_sites
 from benchmarks.errors import RequestError, unknown
 
@@ -55,7 +57,7 @@ def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
     with the same parameters.
 
     RequestError for an unknown name, tag or argument, an argument of the wrong type, values that do not
-    fit together, and a network of no family that Carryover knows.
+    fit together, and a network of a family that Carryover does not know.
     """
     recipe = find_recipe(spec.base)
     if recipe is None:
@@ -90,7 +92,7 @@ def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
 
 
 def preprocessing_of(net: nn.Module, spec: Spec) -> Preprocessing:
-    """From the model's own data config, except what the name says; the size is the network's own."""
+    """The preprocessing of the model's own data config and input size, except where the name overrides it."""
     recipe = find_recipe(spec.base)
     if recipe is not None:
         mean, std = STATISTICS[recipe.statistics]
@@ -101,13 +103,13 @@ def preprocessing_of(net: nn.Module, spec: Spec) -> Preprocessing:
 
 
 def size_of(net: nn.Module, spec: Spec) -> tuple[int, int]:
-    """(height, width) in pixels of what the network is given."""
+    """(height, width) in pixels of the network's input."""
     recipe = find_recipe(spec.base)
     return input_size(net, {**(recipe.arguments if recipe else {}), **spec.arguments})
 
 
 def family_of_file(base: str) -> str | None:
-    """The family of a name of timm's, by the file it is in."""
+    """The family of a timm name, by the file of timm that it is in."""
     file = _file_of(base)
     return "vit" if file in VITS else "swin" if file in SWINS else "convnet" if file in CONVNETS else None
 

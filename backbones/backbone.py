@@ -20,11 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.architecture import build, preprocessing_of, size_of
 from backbones.families import family_of, patch_tokens, pooling_of, shape_of
-from backbones.features import extract
-from backbones.names import Family, Spec, parse
+from backbones.features import Kind, extract
+from backbones.names import Spec, parse
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
+from backbones.recipe import Family
 from backbones.sites import Site, find_sites
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
 from benchmarks.images import Chunk, Inputs
@@ -55,8 +56,8 @@ class BackboneInfo:
 class Backbone(nn.Module):
     """A timm network without classifier, its preprocessing, and the store of its features.
 
-    name: as typed, parameters sorted; identity: architecture.tag-hash; weights: the whole hash, of what was
-    loaded, whatever happened to the network since.
+    name: as typed, parameters sorted; identity: architecture.tag-hash; weights: the whole hash of the weights
+    as loaded, whatever happened to the network since.
     """
 
     def __init__(
@@ -105,12 +106,22 @@ class Backbone(nn.Module):
     def forward_tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to patch tokens (B, N, C) float32 after the final norm, row by row, without prefix.
 
-        Where the network norms after pooling, that norm is applied to each token.
+        If the network norms after pooling, that norm is applied to each token.
         """
         self._choose_attention()
         with self.numerics.autocast():
             maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
             return patch_tokens(self.net, maps, self.info.prefix_tokens).float()
+
+    def forward_maps(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to what timm's `forward_features` returns, as (B, prefix + N, C) float32."""
+        self._choose_attention()
+        with self.numerics.autocast():
+            maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
+        if maps.ndim == 4:
+            convnet = self.info.family == "convnet"  # (B, C, h, w); Swin's are (B, h, w, C)
+            maps = maps.flatten(2).transpose(1, 2) if convnet else maps.flatten(1, 2)
+        return maps.float()
 
     def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while pristine."""
@@ -120,11 +131,34 @@ class Backbone(nn.Module):
         """`forward_tokens` of all inputs, (N, T, C) float32 on the CPU; from the cache while pristine."""
         return extract(self, inputs, "tokens", batch_size, progress)
 
-    def share(self, inputs: Inputs) -> None:
-        """From now on, features of images among `inputs` are computed for all of these at once, and kept.
+    def shape(self, kind: Kind) -> tuple[int, ...]:
+        """The shape of one image's features (C,), tokens (N, C) or maps (prefix + N, C)."""
+        if kind == "features":
+            return (self.info.width,)
+        height, width = self.info.grid
+        prefix = self.info.prefix_tokens if kind == "maps" else 0
+        return prefix + height * width, self.info.width
 
-        For images that come in many overlapping selections (episodes), of which each would otherwise have
-        an entry of its own. Rows of one table count together; those told of before are forgotten.
+    def facts(self) -> dict[str, object]:
+        """All that the bits of its features depend on while it is pristine; for JSON."""
+        return {
+            "weights": self.weights,
+            "architecture": self.identity,
+            # Neither weights nor a recipe's name tell heads, windows and shifts, or a ConvNet's strides.
+            "grid": self.info.grid,
+            "sites": [[site.name, site.grid, site.heads, site.window, site.shift] for site in self._sites],
+            "pooling": self.info.pooling,
+            "preprocessing": self.preprocessing.describe(),
+            "dtype": self.numerics.dtype,
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else 0,
+            "device": self.numerics.device_name or self.device.type,
+        }
+
+    def share(self, inputs: Inputs) -> None:
+        """From now on, compute and store features of any image among `inputs` for all of them at once.
+
+        For images that come in many overlapping selections (episodes), each of which would otherwise have an
+        entry of its own. Rows of one table count together; a new call replaces the one before.
         """
         rows: dict[str, list[Chunk]] = {}
         for chunk in inputs.chunks:
@@ -135,10 +169,10 @@ class Backbone(nn.Module):
         }
 
     def train(self, mode: bool = True) -> Backbone:
-        """As in torch, except that what is frozen of the network as loaded runs as in evaluation.
+        """As in torch, except that frozen modules of the loaded network stay in evaluation mode.
 
-        Its BatchNorms keep their statistics, its dropout and stochastic depth do nothing, whatever trains
-        in modules that a method put between or into them.
+        Their BatchNorms keep their statistics, their dropout and stochastic depth do nothing, whatever trains
+        in modules that a method inserted between or into them.
         """
         super().train(mode)
         if mode:
@@ -184,12 +218,12 @@ class Backbone(nn.Module):
         return tuple(replace(site, block=self.net.get_submodule(site.name)) for site in self._sites)
 
     def freeze(self, except_: Callable[[str], bool] = lambda name: False) -> None:
-        """Only the parameters for whose name (within `net`) `except_` is true are trained."""
+        """Freeze all parameters but those for which `except_(name)` is true, with names within `net`."""
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(except_(name))
 
     def copy(self) -> Backbone:
-        """An own copy for a cell, in the state of this one; the store is shared."""
+        """A copy for one cell, in the same state; the store is shared."""
         pristine = self.pristine
         other = Backbone(
             copy.deepcopy(self.net),
@@ -216,8 +250,8 @@ class Backbone(nn.Module):
 def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics | None = None) -> Backbone:
     """The backbone `name` (see `names`) with its weights, in evaluation mode, on the numerics' device.
 
-    store: where features are kept (None: nowhere); numerics: `choose()` by default, and its thread count
-    is set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
+    store: where features are kept (None: nowhere); numerics: `choose()` by default; its thread count is
+    set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
     reached.
     """
     spec = parse(name)
@@ -234,7 +268,7 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
 
 
 def describe(name: str) -> BackboneInfo:
-    """What is known of a backbone before it is opened; takes no memory for weights and no network.
+    """What is known of a backbone before it is opened; needs no memory for weights and no connection.
 
     Errors as in `open_backbone`; of a weights file only the header is read.
     """

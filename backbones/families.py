@@ -1,4 +1,4 @@
-"""What kind of network it is, and the facts that each kind states in a place of its own.
+"""The families of networks, and the facts that each family keeps in its own place.
 
 Families: a ViT (tokens, self-attention everywhere), a Swin (windows in stages, maps in NHWC), an
 external-attention net (tokens as in a ViT, without pairs of tokens), and a ConvNet (maps in NCHW).
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backbones.external_attention.attention import MultiHeadExternalAttention
 from backbones.external_attention.eamlp import EAMLP
-from backbones.names import Family, Value
+from backbones.recipe import Family, Value
 from benchmarks.errors import RequestError
 
 # timm's files whose networks are VisionTransformer or SwinTransformer; other "vit" and "swin" there
@@ -30,7 +30,7 @@ CONVNETS = ("resnet", "resnetv2", "convnext", "regnet", "efficientnet", "densene
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network puts out.
+    """The shape of a network's output.
 
     width: channels C of features and tokens; grid: (h, w) of the patch tokens; prefix: tokens before them.
     """
@@ -41,7 +41,7 @@ class Shape:
 
 
 def family_of(net: nn.Module) -> Family | None:
-    """None for a network that Carryover does not know."""
+    """The family of a network, or None if Carryover does not know it."""
     if isinstance(net, EAMLP):
         return "external_attention"
     if isinstance(net, VisionTransformer):
@@ -53,7 +53,7 @@ def family_of(net: nn.Module) -> Family | None:
 
 
 def input_size(net: nn.Module, arguments: Mapping[str, Value]) -> tuple[int, int]:
-    """(height, width) in pixels; of a ConvNet, which takes any, `img_size` or else what timm has it at."""
+    """(height, width) in pixels; for a ConvNet, which takes any size, `img_size` or timm's default."""
     if family_of(net) != "convnet":
         height, width = cast(Any, net).patch_embed.img_size
         return int(height), int(width)
@@ -67,7 +67,7 @@ def input_size(net: nn.Module, arguments: Mapping[str, Value]) -> tuple[int, int
 
 
 def pooling_of(net: nn.Module) -> str:
-    """How tokens become one feature vector, in timm's word; empty for not at all."""
+    """How tokens become one feature vector, in timm's word; empty if they do not."""
     pool = getattr(net, "global_pool", None)
     if pool is None or isinstance(net, SwinTransformer):
         pool = getattr(getattr(net, "head", None), "global_pool", None)
@@ -75,10 +75,10 @@ def pooling_of(net: nn.Module) -> str:
 
 
 def shape_of(net: nn.Module, size: tuple[int, int]) -> Shape:
-    """Of a network on the meta device, where a forward pass costs nothing.
+    """The shape of a network on the meta device, where a forward pass costs nothing.
 
-    RequestError for a ConvNet whose image is too small for its strides, or whose features have other
-    channels than its map.
+    RequestError for a ConvNet whose image is too small for its strides, or whose features and map differ in
+    channels.
     """
     family, width = family_of(net), int(cast(Any, net).num_features)
     if family == "convnet":
@@ -101,8 +101,8 @@ def shape_of(net: nn.Module, size: tuple[int, int]) -> Shape:
 def patch_tokens(net: nn.Module, maps: Tensor, prefix: int) -> Tensor:
     """What `forward_features` returned, as (B, N, C) row by row, without prefix.
 
-    Where the network norms after pooling (a ViT's `fc_norm`, ConvNeXt's `head.norm`), that norm is applied
-    to each token.
+    If the network norms after pooling (a ViT's `fc_norm`, ConvNeXt's `head.norm`), that norm is applied to
+    each token.
     """
     family = family_of(net)
     if family == "swin":

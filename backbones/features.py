@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import timm
@@ -23,16 +22,55 @@ from torch import Tensor, nn
 
 from benchmarks.images import Chunk, Indices, Inputs
 from benchmarks.progress import Bar, Progress, Silent
-
-if TYPE_CHECKING:
-    from backbones.backbone import Backbone
+from benchmarks.store import Store
 
 # "maps" is what timm's `forward_features` returns, prefix included, before any norm after pooling.
 Kind = Literal["features", "tokens", "maps"]
 
 
+class Extractor(Protocol):
+    """What `extract` needs of a backbone.
+
+    store: where features are kept, None for nowhere; shared: per table, by its content, the images that are
+    computed together.
+    """
+
+    net: nn.Module
+    store: Store | None
+    shared: dict[str, Chunk]
+
+    @property
+    def pristine(self) -> bool:
+        """Whether the network is as it was loaded."""
+        ...
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 to the network's input, (B, 3, S, S) float32, on its device."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The features (B, C) of prepared images."""
+        ...
+
+    def forward_tokens(self, images: Tensor) -> Tensor:
+        """The patch tokens (B, N, C) of prepared images."""
+        ...
+
+    def forward_maps(self, images: Tensor) -> Tensor:
+        """The maps (B, prefix + N, C) of prepared images."""
+        ...
+
+    def shape(self, kind: Kind) -> tuple[int, ...]:
+        """The shape of one image's values."""
+        ...
+
+    def facts(self) -> Mapping[str, object]:
+        """All of the backbone that the bits of its values depend on, for JSON."""
+        ...
+
+
 def extract(
-    backbone: Backbone, inputs: Inputs, kind: Kind, batch_size: int = 256, progress: Progress | None = None
+    backbone: Extractor, inputs: Inputs, kind: Kind, batch_size: int = 256, progress: Progress | None = None
 ) -> Tensor:
     """Features (N, C), tokens (N, T, C) or maps (N, prefix + T, C), float32 on the CPU, without gradients.
 
@@ -52,20 +90,10 @@ def extract(
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> str:
+def cache_key(backbone: Extractor, kind: Kind, batch_size: int, chunk: Chunk) -> str:
     """The entry's name; equal only where every bit of the features is."""
-    numerics = backbone.numerics
     parts = {
-        "weights": backbone.weights,
-        "architecture": backbone.identity,
-        # Neither weights nor a recipe's name tell heads, windows and shifts, or a ConvNet's strides.
-        "grid": backbone.info.grid,
-        "sites": [[site.name, site.grid, site.heads, site.window, site.shift] for site in backbone.sites()],
-        "pooling": backbone.info.pooling,
-        "preprocessing": backbone.preprocessing.describe(),
-        "dtype": numerics.dtype,
-        "threads": torch.get_num_threads() if backbone.device.type == "cpu" else 0,
-        "device": numerics.device_name or backbone.device.type,
+        **backbone.facts(),
         "versions": [torch.__version__, timm.__version__],
         "kind": kind,
         "batch": batch_size,
@@ -74,7 +102,7 @@ def cache_key(backbone: Backbone, kind: Kind, batch_size: int, chunk: Chunk) -> 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _shared(backbone: Backbone, chunk: Chunk) -> tuple[Chunk, Indices | None]:
+def _shared(backbone: Extractor, chunk: Chunk) -> tuple[Chunk, Indices | None]:
     """The images that are computed together with those of `chunk`, and where among them these are."""
     shared = backbone.shared.get(chunk.content)
     if shared is None or not len(chunk.rows):
@@ -83,7 +111,7 @@ def _shared(backbone: Backbone, chunk: Chunk) -> tuple[Chunk, Indices | None]:
     return (shared, places) if np.array_equal(shared.rows[places], chunk.rows) else (chunk, None)
 
 
-def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
+def _stored(backbone: Extractor, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
     assert backbone.store is not None
     if not len(chunk.rows):
         return _fresh(backbone, chunk, kind, batch_size, bar)  # an empty file cannot be mapped
@@ -92,7 +120,7 @@ def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: 
     def make(folder: Path) -> None:
         nonlocal made
         made = True
-        shape = _shape(backbone, chunk, kind)
+        shape = (len(chunk.rows), *backbone.shape(kind))
         out = np.lib.format.open_memmap(folder / "values.npy", mode="w+", dtype=np.float32, shape=shape)
         _fill(torch.from_numpy(out), backbone, chunk, kind, batch_size, bar)
         out.flush()
@@ -104,18 +132,18 @@ def _stored(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: 
     return torch.from_numpy(np.load(folder / "values.npy", mmap_mode="c"))
 
 
-def _fresh(backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
-    out = torch.empty(_shape(backbone, chunk, kind))
+def _fresh(backbone: Extractor, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> Tensor:
+    out = torch.empty(len(chunk.rows), *backbone.shape(kind))
     _fill(out, backbone, chunk, kind, batch_size, bar)
     return out
 
 
-def _fill(out: Tensor, backbone: Backbone, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> None:
+def _fill(out: Tensor, backbone: Extractor, chunk: Chunk, kind: Kind, batch_size: int, bar: Bar) -> None:
     rows = Inputs([chunk])
     forwards: dict[Kind, Callable[[Tensor], Tensor]] = {
         "features": backbone,
         "tokens": backbone.forward_tokens,
-        "maps": partial(_maps, backbone),
+        "maps": backbone.forward_maps,
     }
     forward = forwards[kind]
     with torch.no_grad(), evaluating(backbone.net):
@@ -124,15 +152,6 @@ def _fill(out: Tensor, backbone: Backbone, chunk: Chunk, kind: Kind, batch_size:
             values = forward(backbone.prepare(pixels))
             out[start : start + len(values)] = values.float().cpu()
             bar.advance(len(values))
-
-
-def _maps(backbone: Backbone, images: Tensor) -> Tensor:
-    backbone._choose_attention()
-    with backbone.numerics.autocast():
-        maps: Tensor = backbone.net.forward_features(images)  # type: ignore[operator]
-    if maps.ndim == 3:
-        return maps
-    return maps.flatten(2).transpose(1, 2) if backbone.info.family == "convnet" else maps.flatten(1, 2)
 
 
 @contextmanager
@@ -145,12 +164,3 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _shape(backbone: Backbone, chunk: Chunk, kind: Kind) -> tuple[int, ...]:
-    count, width = len(chunk.rows), backbone.info.width
-    if kind == "features":
-        return count, width
-    height, across = backbone.info.grid
-    prefix = backbone.info.prefix_tokens if kind == "maps" else 0
-    return count, prefix + height * across, width

@@ -40,7 +40,7 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW but for groups with `matrices: True`, whose tensors (a, ...) move as matrices (a, -1).
+    """AdamW, except for groups with `matrices: True`, whose tensors (a, ...) move as matrices (a, -1).
 
     dtype: of the iteration.
     """
@@ -53,7 +53,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; the gradients of matrices are spent by it."""
+        """One step; it clears the gradients of matrices."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:

@@ -1,7 +1,7 @@
-"""Device, precision, threads and kind of attention: whatever may change the last bits, chosen by the machine.
+"""Device, precision, threads and kind of attention: all that may change the last bits, chosen per machine.
 
-The choice goes to every key and record, so it must come out the same on the same machine: what is
-measured is measured once and kept in the store.
+The choice enters every key and record, so one machine must always make the same: measurements are made once
+and kept in the store.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MAX_THREADS = 8
 class Numerics:
     """device: "cpu", "cuda" or "cuda:1"; dtype: "float32" or "bfloat16" (by autocast; weights stay float32).
 
-    threads: of one cell on the CPU; fused_training: whether gradients go through fused attention, None
-    where it was not measured (then fused, PyTorch's default); device_name: the processor in words.
+    threads: of one cell on the CPU; fused_training: whether gradients go through fused attention, None if it
+    was not measured (then fused, PyTorch's default); device_name: the processor in words.
     """
 
     device: str = "cpu"
@@ -67,7 +67,7 @@ class Numerics:
 
 
 def choose(device: str | None = None, store: Store | None = None, threads: int | None = None) -> Numerics:
-    """What to compute with; RequestError for a device that is not there.
+    """The numerics to compute with; RequestError for a device that does not exist.
 
     device: None takes the first GPU, else the CPU; threads: None takes the physical cores, at most 8;
     without a store nothing is measured.
@@ -87,7 +87,7 @@ def choose(device: str | None = None, store: Store | None = None, threads: int |
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16; without, bfloat16 is thirty times slower than float32."""
+    """Whether the CPU multiplies in bfloat16; if not, bfloat16 is thirty times slower than float32."""
     tell = getattr(torch.cpu, "get_capabilities", None)
     if tell is not None:
         has = tell()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 class Preprocessing:
     """size: (height, width) in pixels of the network's input; mean, std: per channel of pixels in [0, 1].
 
-    The whole image is resized, squeezed if its shape is another; nothing is cropped.
+    The whole image is resized, squeezed if its aspect differs; nothing is cropped.
     """
 
     size: tuple[int, int]

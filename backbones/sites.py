@@ -43,10 +43,11 @@ class Site:
 
     @property
     def attention(self) -> nn.Module:
-        """The attention; set it to replace it. One with `qkv` and `proj` of the old keeps the weights' names.
+        """The attention module; assign another one to replace it.
 
-        A ViT's takes (B, N, C), prefix first, and `attn_mask`; a Swin's (windows * B, N, C) and `mask`,
-        additive, (windows, N, N) or None, and adds the relative position bias itself.
+        One that keeps the old `qkv` and `proj` keeps the weights' names. A ViT's takes (B, N, C), prefix
+        first, and `attn_mask`; a Swin's (windows * B, N, C) and `mask`, additive, (windows, N, N) or None,
+        and adds the relative position bias itself.
         """
         return cast(nn.Module, self.block.attn)
 

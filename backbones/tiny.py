@@ -1,8 +1,8 @@
-"""Networks of random weights that run in milliseconds, so that every method is tested on both families."""
+"""Networks with random weights that run in milliseconds, to test every method on every family."""
 
 from __future__ import annotations
 
-from backbones.names import Recipe
+from backbones.recipe import Recipe
 
 RECIPES = (
     Recipe(

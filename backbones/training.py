@@ -1,4 +1,4 @@
-"""The training loop, shared by pretraining and by every method that follows a gradient.
+"""The training loop, shared by pretraining and all gradient-based methods.
 
 All that is random in an epoch is drawn from seeds of (purpose, stage, epoch), so the state at the
 end of an epoch is a function of the state at its start: a killed run continues from the last
@@ -26,7 +26,7 @@ class TrainingError(RuntimeError):
 
 
 class Journal(Protocol):
-    """Where a long stage leaves what it needs to go on."""
+    """Where a long stage saves what it needs to resume."""
 
     def load(self, stage: str) -> dict[str, Tensor] | None:
         """What was last saved for `stage`, or None."""
@@ -75,13 +75,24 @@ def groups_of(
     return [group for group in kinds if group.parameters]
 
 
+Optimizer = Literal["adamw", "sgd", "muon"]
+Schedule = Literal["cosine", "constant", "steps"]
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """How long and how: AdamW, SGD with momentum 0.9 or Muon; cosine to zero after a linear warm-up."""
+class Optimization:
+    """How long and how parameters are moved.
+
+    schedule: of the learning rates after a linear warm-up: a cosine to zero, constant, or a tenth after
+    each of `milestones` (shares of the training); momentum: SGD's; clip_norm: the gradient's largest norm
+    """
 
     epochs: int
     warmup_epochs: float = 0.0
-    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    momentum: float = 0.9
     clip_norm: float | None = None
 
     def rate(self, step: int, steps: int) -> float:
@@ -89,12 +100,26 @@ class Recipe:
         warmup = min(steps - 1, round(self.warmup_epochs * steps / self.epochs))
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if self.schedule == "steps":
+            return 0.1 ** sum(step >= share * steps for share in self.milestones)
+        if self.schedule == "constant":
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+class Held(Protocol):
+    """What a training changes beside the parameters (statistics, a memory), of any shape, for its journal."""
+
+    def held(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+
+    def hold(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `held` gave."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training run amounted to; `loss` is the mean over the last epoch's steps."""
+    """The totals of a training run; `loss` is the mean over the last epoch's steps."""
 
     steps: int
     images: int
@@ -111,48 +136,53 @@ def fit(
     groups: Sequence[ParameterGroup],
     epoch_of: Epoch,
     steps_per_epoch: int,
-    recipe: Recipe,
+    optimization: Optimization,
     *,
     numerics: Numerics,
     seed_of: Callable[[int], int],
     stage: str,
     journal: Journal,
     progress: Progress,
-    buffers: Sequence[Tensor] = (),
+    held: Held | None = None,
+    keep_end: bool = False,
+    after_backward: Callable[[], None] = lambda: None,
     after_step: Callable[[int], None] = lambda step: None,
     after_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Fit:
-    """Minimise `loss_of(x, y)` over `recipe.epochs` passes of `epoch_of(epoch)`, which yields (x, y) batches.
+    """Minimise `loss_of(x, y)` over the epochs of `epoch_of(epoch)`, which yields (x, y) batches.
 
     seed_of(epoch) seeds torch's global generator at the start of each epoch (dropout draws from it).
-    buffers: what changes in place beside the parameters (BatchNorm's statistics, a moving average of the
-    weights), journaled with them. after_step(step) and after_epoch(epoch, mean loss) are called with
-    numbers from 1; what `after_epoch` leaves must be journaled by itself or be a function of the epoch.
-    Raises TrainingError as soon as a loss is seen that is not finite: every step on a CPU, every
-    `check` steps on an accelerator, where looking means waiting for it.
+    held: what changes beside the parameters (BatchNorm's statistics, a moving average of the weights),
+    journaled with them. keep_end: journal the end as well, so that what follows within one task need not be
+    preceded by this training again. after_backward() is called between the gradients and the optimizer's
+    step. after_step(step) and after_epoch(epoch, mean loss) are called with numbers from 1; what
+    `after_epoch` leaves must be journaled by itself or be a function of the epoch.
+    Raises TrainingError for a loss that is not finite, checked after every step on a CPU and after every
+    `check` steps on an accelerator, where checking means waiting for it.
     """
     started = time.monotonic()
-    total = steps_per_epoch * recipe.epochs
-    optimizer = _optimizer(groups, recipe, numerics)
+    total = steps_per_epoch * optimization.epochs
+    optimizer = _optimizer(groups, optimization, numerics)
     parameters = [parameter for group in groups for parameter in group.parameters]
-    first = _resume(journal.load(stage), optimizer, parameters, buffers)
+    first = _resume(journal.load(stage), optimizer, parameters, held)
     check = 1 if numerics.device == "cpu" else 20
     images, mean, step = 0, float("nan"), first * steps_per_epoch
     with progress.bar(stage, total, "step") as bar:
         bar.advance(step)
-        for epoch in range(first, recipe.epochs):
+        for epoch in range(first, optimization.epochs):
             torch.manual_seed(seed_of(epoch))
             losses: list[Tensor] = []
             for x, y in epoch_of(epoch):
-                factor = recipe.rate(step, total)
+                factor = optimization.rate(step, total)
                 for settings, group in zip(optimizer.param_groups, groups, strict=True):
                     settings["lr"] = group.lr * factor
                 with numerics.autocast():
                     loss = loss_of(x, y)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                if recipe.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+                after_backward()
+                if optimization.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, optimization.clip_norm)
                 optimizer.step()
                 losses.append(loss.detach().float())
                 images += len(x)
@@ -160,15 +190,17 @@ def fit(
                 after_step(step)
                 if step % check == 0:
                     shown = _finite(losses[-check:], stage, step)
-                    bar.advance(check, note=f"epoch {epoch + 1}/{recipe.epochs}  loss {shown:.3f}")
+                    bar.advance(check, note=f"epoch {epoch + 1}/{optimization.epochs}  loss {shown:.3f}")
             mean = _finite(losses, stage, step)
             after_epoch(epoch + 1, mean)
-            if epoch + 1 < recipe.epochs and journal.due():
-                journal.save(stage, _snapshot(optimizer, parameters, buffers, epoch + 1))
+            if keep_end if epoch + 1 == optimization.epochs else journal.due():
+                journal.save(stage, _snapshot(optimizer, parameters, held, epoch + 1))
     return Fit(step, images, time.monotonic() - started, mean)
 
 
-def _optimizer(groups: Sequence[ParameterGroup], recipe: Recipe, numerics: Numerics) -> torch.optim.Optimizer:
+def _optimizer(
+    groups: Sequence[ParameterGroup], optimization: Optimization, numerics: Numerics
+) -> torch.optim.Optimizer:
     settings = [
         {
             "params": list(group.parameters),
@@ -178,10 +210,10 @@ def _optimizer(groups: Sequence[ParameterGroup], recipe: Recipe, numerics: Numer
         }
         for group in groups
     ]
-    if recipe.optimizer == "muon":
+    if optimization.optimizer == "muon":
         return Muon(settings, lr=0.0, dtype=getattr(torch, numerics.dtype))
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(settings, lr=0.0, momentum=0.9)
+    if optimization.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=0.0, momentum=optimization.momentum)
     return torch.optim.AdamW(settings, lr=0.0, fused=True)
 
 
@@ -193,7 +225,7 @@ def _finite(losses: list[Tensor], stage: str, step: int) -> float:
         where = step - len(losses) + int(bad[0]) + 1
         raise TrainingError(
             f"the loss became {float(values[int(bad[0])])} at step {where} of {stage}; "
-            "a lower learning rate is the usual way out"
+            "lower the learning rate"
         )
     return float(values.mean())
 
@@ -201,11 +233,11 @@ def _finite(losses: list[Tensor], stage: str, step: int) -> float:
 def _snapshot(
     optimizer: torch.optim.Optimizer,
     parameters: Sequence[nn.Parameter],
-    buffers: Sequence[Tensor],
+    held: Held | None,
     epoch: int,
 ) -> dict[str, Tensor]:
     tensors = {"epoch": torch.tensor(epoch)}
-    tensors |= {f"buffer.{number}": buffer for number, buffer in enumerate(buffers)}
+    tensors |= {f"held.{name}": tensor for name, tensor in (held.held() if held else {}).items()}
     for number, parameter in enumerate(parameters):
         tensors[f"parameter.{number}"] = parameter.detach()
         for name, value in optimizer.state[parameter].items():
@@ -218,7 +250,7 @@ def _resume(
     saved: dict[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
     parameters: Sequence[nn.Parameter],
-    buffers: Sequence[Tensor],
+    held: Held | None,
 ) -> int:
     """Put a snapshot back; returns the epoch to go on with."""
     if saved is None:
@@ -226,8 +258,8 @@ def _resume(
     with torch.no_grad():
         for number, parameter in enumerate(parameters):
             parameter.copy_(saved[f"parameter.{number}"])
-        for number, buffer in enumerate(buffers):
-            buffer.copy_(saved[f"buffer.{number}"])
+    if held is not None:
+        held.hold({name.removeprefix("held."): t for name, t in saved.items() if name.startswith("held.")})
     for key, value in saved.items():
         if key.startswith("optimizer."):
             _, position, name = key.split(".", 2)

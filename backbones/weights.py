@@ -14,7 +14,8 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from backbones.architecture import build
-from backbones.names import Spec, find_recipe, parse
+from backbones.catalogue import find_recipe
+from backbones.names import Spec, parse
 from benchmarks import seeds
 from benchmarks.errors import DataError, RequestError
 
@@ -46,7 +47,8 @@ def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RequestError(
-            f"weights {path} cannot be read as safetensors ({error}); it is truncated or of another kind"
+            f"weights {path} cannot be read as safetensors ({error}); the file is truncated or of another "
+            "kind, so give another"
         ) from None
     wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     derived = {name for name, _ in net.named_buffers()} - set(wanted)
@@ -164,7 +166,9 @@ def with_classifier(name: str) -> nn.Module:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     classes = [len(state[key]) for key in state if key in (f"{prefix}weight" for prefix in LINEARS)]
     if not classes:
-        raise RequestError(f"weights {path} hold no classifier; a teacher needs one over the same classes")
+        raise RequestError(
+            f"weights {path} hold no classifier; give weights that have one over the same classes"
+        )
     net = build(spec, classes[0])
     own = net.state_dict()
     net.load_state_dict({key: state[key].to(own[key].dtype) for key in own})
@@ -183,8 +187,8 @@ def check_card(path: Path) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if said != found:
         raise RequestError(
-            f"weights {path} have the hash {found[:12]}, and their card says {str(said)[:12]}; one of the "
-            "two was changed: fetch both again, or remove the card if the weights are meant"
+            f"weights {path} have the hash {found[:12]}, but their card says {str(said)[:12]}; one of the "
+            "two was changed: fetch both again, or remove the card to use the weights as they are"
         )
 
 
@@ -221,11 +225,13 @@ def _refuse_pickle(path: Path) -> None:
             f"weights file {path} does not exist; give the path of a safetensors file"
         ) from None
     except OSError as error:
-        raise RequestError(f"weights file {path} cannot be read ({error.strerror})") from None
+        raise RequestError(
+            f"weights file {path} cannot be read ({error.strerror}); make it readable"
+        ) from None
     if path.suffix in PICKLES or start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:9] != b"{"):
         raise RequestError(
-            f"weights file {path} is a pickle, and opening a pickle can run any code hidden in it; convert "
-            "it with safetensors.torch.save_file where you trust it, and give the .safetensors file"
+            f"weights file {path} is a pickle, and opening a pickle can run any code hidden in it; if you "
+            "trust it, convert it with safetensors.torch.save_file and give the .safetensors file"
         )
 
 

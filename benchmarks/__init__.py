@@ -1,10 +1,10 @@
-"""What is learnt: images, tasks, streams, their sources, and the store for what is made from them.
+"""Images, tasks, streams, data sources, and the store for what is computed from them.
 
-The ground floor of Carryover. It knows no neural network and imports no torch.
+The lowest layer of Carryover: it knows no neural network and imports no torch.
 
 - `images`   the pixels: `Inputs` (no labels) and `Labelled`
-- `stream`   the nouns of a benchmark: `Task`, `Exam`, `StreamInfo`, `Stream`
-- `sources/` where images come from: parquet, image folders, scikit-learn's digits
-- `streams/` how a source becomes a sequence of tasks
-- `seeds`, `store`, `progress`, `errors`  what every floor above needs as well
+- `stream`   the classes of a benchmark: `Task`, `Exam`, `StreamInfo`, `Stream`
+- `sources/` where images come from: parquet, image folders, scikit-learn's digits, `procedural/`
+- `streams/` how a source becomes a sequence of tasks; `episodes/`, `transfer/` and `tfrecords/` serve them
+- `seeds`, `store`, `progress`, `errors`  used by every layer above
 """

@@ -1,4 +1,4 @@
-"""Which run a folder's files belong to, so that no other writes over them."""
+"""Marks a folder's files as those of one run, so that no other run overwrites them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.store import write_atomic
 
 
 def claim(path: Path, said: Mapping[str, object]) -> None:
-    """Write `said` to `path`; RequestError where a run that differs in some of it has written there."""
+    """Write `said` to `path`; RequestError if a run with other values has written there."""
     if path.exists() and (found := json.loads(path.read_text())) != said:
         other = [key for key in said if found.get(key) != said[key]]
         raise RequestError(

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable
 
 
 class RequestError(Exception):
-    """What was asked for cannot be run; raised before any work is spent (exit code 2)."""
+    """A request that cannot be run; raised before any work is done (exit code 2)."""
 
 
 class DataError(RequestError):
     """A data set is missing, empty or damaged; names the file and, where there is one, the row."""
+
+
+def pip_install(*packages: str) -> str:
+    """The command that brings optional packages into the environment that runs, for a sentence.
+
+    Not an extra of ours by name: Carryover is on no package index. A clone's own environment has them all.
+    """
+    return f"`{shlex.join([sys.executable, '-m', 'pip', 'install', *packages])}`"
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], way_out: str = "") -> RequestError:

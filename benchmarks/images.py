@@ -1,4 +1,4 @@
-"""Images as every floor sees them: rows of memory-mapped uint8 tables, and labels apart from them.
+"""Images as rows of memory-mapped uint8 tables, with their labels kept apart.
 
 A table is an array (M, H, W, 3) that was decoded once (`sources/`). `Inputs` names some rows of one
 or more tables and holds no labels; `Labelled` adds them. Both are cheap to select from and to join:
@@ -33,7 +33,7 @@ class Chunk:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the table's content and of the rows in their order."""
+        """Hash of the table's content and of the rows, in order."""
         rows = np.ascontiguousarray(self.rows, dtype="<i8").tobytes()
         return hashlib.sha256(self.content.encode() + b"\0" + rows).hexdigest()
 
@@ -47,7 +47,7 @@ class Inputs:
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         sizes = {chunk.table.shape[1:] for chunk in chunks}
         if len(sizes) != 1:
-            raise ValueError(f"the chunks of one Inputs have one image size, not {sorted(sizes)}")
+            raise ValueError(f"the chunks of one Inputs must share one image size, not {sorted(sizes)}")
         self.chunks = tuple(chunks)
         self._ends = np.cumsum([len(chunk.rows) for chunk in chunks])
 
@@ -81,7 +81,7 @@ class Inputs:
         return out
 
     def select(self, indices: Indices) -> Inputs:
-        """The images at `indices` (n,), in that order where they share a chunk run."""
+        """The images at `indices` (n,), in that order."""
         wanted = np.arange(len(self))[indices]
         if len(self.chunks) == 1:
             chunk = self.chunks[0]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:
-    """(bare name, parameters) of `NAME?key=value&key=value`; RequestError where a part has no '='."""
+    """(bare name, parameters) of `NAME?key=value&key=value`; RequestError if a part has no '='."""
     bare, _, tail = name.partition("?")
     parameters = {}
     for part in filter(None, tail.split("&")):
@@ -23,13 +23,13 @@ def parse(name: str) -> tuple[str, dict[str, str]]:
         if not equals:
             raise RequestError(f"{name!r}: {part!r} is no parameter; write {part}=VALUE")
         if key in parameters:
-            raise RequestError(f"{name!r}: the parameter {key!r} is given twice")
+            raise RequestError(f"{name!r}: the parameter {key!r} is given twice; give it once")
         parameters[key] = value
     return bare, parameters
 
 
 def canonical(bare: str, parameters: Any) -> str:
-    """The name with those parameters (a dataclass) that differ from their defaults, in field order."""
+    """The name and those of its parameters (a dataclass) that differ from their defaults, in field order."""
     shown = [
         f"{field.name}={_text(getattr(parameters, field.name))}"
         for field in dataclasses.fields(parameters)

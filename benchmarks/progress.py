@@ -1,7 +1,7 @@
-"""How work below the roof tells that it goes on, without knowing who shows it.
+"""How long-running work reports its progress, without knowing who shows it.
 
-The command line hands in bars (`carryover/commands/screen.py`); a script or a test that hands in nothing
-gets `Silent`.
+The command line passes in bars (`carryover/commands/screen.py`); a script or test that passes nothing gets
+`Silent`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """One running piece of work."""
+    """The progress bar of one piece of work."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """`amount` more units are done; `note` is shown beside the bar (loss, epoch)."""
+        """Report `amount` more units as done; `note` is shown beside the bar (loss, epoch)."""
 
 
 class Progress(Protocol):
-    """Somebody who shows bars and warnings."""
+    """Shows progress bars and warnings."""
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str = "") -> Iterator[Bar]:
@@ -27,7 +27,7 @@ class Progress(Protocol):
         ...
 
     def warn(self, message: str) -> None:
-        """One sentence that the user should see, now and in the record."""
+        """Show the user one sentence, now and in the record."""
 
 
 class _SilentBar:

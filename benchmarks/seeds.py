@@ -31,7 +31,7 @@ def generator(*parts: str | int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The two hashes of one cell: what it shares with every other method, and what is the method's own."""
+    """The seeds of one cell: those shared by all methods, and those of its own method."""
 
     stream: str
     seed: int

@@ -1,8 +1,8 @@
 """A content-addressed store on disk: atomic, locked, limited in size.
 
 `Store` holds what can be made again: decoded tables, cached features, measurements of the machine.
-An entry is a folder `<root>/<kind>/<key>`, whole or absent. `write_atomic` is how every file of
-Carryover that must not be lost or half-written comes to disk.
+An entry is a folder `<root>/<kind>/<key>`, whole or absent. `write_atomic` writes every file of Carryover
+that must not be lost or half-written.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock file `path`; another process that holds it is waited for, and `waiting` is told so once.
+    """Hold the lock file `path`; wait if another process holds it, and tell `waiting` so once.
 
     The lock is the operating system's, so it ends with the process that holds it, however that ends.
     """
@@ -75,8 +75,8 @@ def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` unless another process holds it; whether it is held. Nobody is waited for."""
+def try_locked(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` unless another process does; yields whether it is held, and never waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
@@ -102,12 +102,12 @@ class Entry:
 
 
 class Store:
-    """Entries under `root`, the least recently used of which go when `limit` bytes are exceeded."""
+    """Entries under `root`; beyond `limit` bytes, the least recently used are removed."""
 
     def __init__(
         self, root: Path, limit: int = DEFAULT_LIMIT, waiting: Callable[[str], None] | None = None
     ) -> None:
-        """waiting: is told when an entry that another process is making is waited for."""
+        """waiting: called with a message while another process is making the wanted entry."""
         self.root = root
         self.limit = limit
         self.waiting = waiting
@@ -120,7 +120,9 @@ class Store:
         try:
             limit = int(float(size) * 2**30) if size else DEFAULT_LIMIT
         except ValueError:
-            raise RequestError(f"CARRYOVER_CACHE_LIMIT is a number of GiB, not {size!r}") from None
+            raise RequestError(
+                f"CARRYOVER_CACHE_LIMIT={size!r} is no number of GiB; write one, for example 50"
+            ) from None
         return cls(Path(root), limit)
 
     def get(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -152,7 +154,7 @@ class Store:
         return final
 
     def workspace(self, kind: str, key: str) -> Path:
-        """A folder that survives being interrupted, for making a long entry in resumable pieces.
+        """A folder that survives an interruption, to make a long entry in resumable pieces.
 
         The maker removes it when the entry is done. Take it only inside `get`'s `make`, which holds the lock.
         """
@@ -175,8 +177,8 @@ class Store:
     def prune(self, keep: Path | None = None, limit: int | None = None) -> int:
         """Remove the least recently used entries beyond `limit` bytes (the store's own by default).
 
-        Returns the bytes freed; `keep` stays. An entry that another process is making is no entry yet.
-        Pieces of an interrupted entry that nobody went on with for a week go as well.
+        Returns the bytes freed; `keep` stays. An entry that another process is still making does not count.
+        Also removes the pieces of interrupted entries that nobody has resumed for a week.
         """
         for pieces in self.root.glob("*/*.pieces"):
             if pieces.stat().st_mtime < time.time() - ABANDONED:

@@ -1,7 +1,7 @@
-"""The nouns of a benchmark: a stream opens into tasks, which are learnt, and an exam, which scores.
+"""The classes of a benchmark: a stream opens into tasks to learn and an exam that scores predictions.
 
-The exam holds the test sets. Only the protocol holds the exam; a method is handed tasks and, to
-predict, bare `Inputs`, and nothing reachable from either leads to a test label.
+The exam holds the test sets. Only the protocol holds the exam: a method receives tasks and, to predict,
+bare `Inputs`, and nothing reachable from either leads to a test label.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.progress import Progress, Silent
 from benchmarks.store import Store
 
-Protocol = Literal["continual", "few_shot", "transfer"]
 Scenario = Literal["task", "class", "domain"]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One thing to learn.
+    """Images of some classes to learn, in training and validation sets.
 
     id: position in the stream, from 0. Labels of train and val are positions in `classes`, the
     global class ids; val is never trained on outside a refit.
@@ -43,20 +42,20 @@ class Task:
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What is known of a stream before it is opened; every part that makes numbers comparable is here.
+    """What is known of a stream before it is opened, with all that makes its numbers comparable.
 
     name: canonical, with its parameters; classes: the global class ids of each task, in order;
     data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
     words; image_size: (H, W) of the stored pixels; sizes: (train, val, test) images of each task;
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
-    must know; task_names: for people, where tasks have names; groups: of each task, where means over
-    groups are reported. A few-shot stream has one "task" for each source, `episodes` of each, and its
-    episode e of source s has the id s * episodes + e. selection: how options are chosen on it unless
-    a user says otherwise; "": as the protocol has it.
+    must know; task_names: shown to people, if tasks have names; groups: the group of each task, if means
+    over groups are reported; selection: how options are chosen by default, "" for the protocol's default.
+    A few-shot stream has one "task" per source with `episodes` episodes each; episode e of source s has the
+    id s * episodes + e.
     """
 
     name: str
-    protocol: Protocol
+    protocol: str
     scenario: Scenario
     classes: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
@@ -77,6 +76,11 @@ class StreamInfo:
         return len(self.classes)
 
     @property
+    def in_sequence(self) -> bool:
+        """Whether one learner meets the tasks one after another; otherwise each has a fresh one."""
+        return self.protocol not in ("few_shot", "transfer")
+
+    @property
     def identity(self) -> str:
         """Hash of all that shapes the stream, names and paths left out; draws are seeded by it."""
         order = (self.protocol, self.scenario, self.classes, self.class_names, self.order)
@@ -93,10 +97,10 @@ class Episode:
 
 
 class Pool(ABC):
-    """Images to prepare on (meta-training, pre-tuning), disjoint from every exam.
+    """Images to prepare on (meta-training, pre-tuning), disjoint from every test set.
 
     images: all of them, under one label space; mirror: whether a flipped image keeps its class;
-    validation: other classes, to choose a checkpoint with, where there are any.
+    validation: a pool of other classes to choose a checkpoint with, or None.
     """
 
     images: Labelled
@@ -116,8 +120,8 @@ class Pool(ABC):
 class Exam:
     """The test sets of a stream; scores predicted classes.
 
-    test: per task id, images with labels that are positions in `classes[task]`. While it is `sealed`, as
-    it is until options are chosen, neither images nor scores can be had (RuntimeError).
+    test: per task id, images with labels that are positions in `classes[task]`. While it is `sealed`
+    (until options are chosen), asking for images or scores raises RuntimeError.
     """
 
     def __init__(self, test: Mapping[int, Labelled], classes: Mapping[int, Sequence[int]]) -> None:
@@ -152,12 +156,12 @@ class Exam:
 
     def _check_open(self) -> None:
         if self.sealed:
-            raise RuntimeError("the exam is sealed: nothing may be tested before options are chosen")
+            raise RuntimeError("the test sets are sealed: nothing may be tested before options are chosen")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how a stream may work: the store for what it decodes, bars, threads for decoding."""
+    """What a stream works with: the store for decoded images, progress bars, decoding threads."""
 
     store: Store
     progress: Progress = field(default_factory=Silent)
@@ -168,8 +172,8 @@ class Stream(ABC):
     """A sequence of tasks over some source. Made once, opened with a seed for each cell.
 
     A subclass lists its names in `catalogue` and declares a frozen dataclass `Parameters` for what
-    may follow the name (`split-cifar100?tasks=20&per_class=50`); it is made with the name, the
-    parameters and a place to work. A constructor raises RequestError for what cannot be.
+    may follow the name (`split-cifar100?tasks=20&per_class=50`). It is constructed from the name, the
+    parameters and a `Place`; the constructor raises RequestError for parameters that cannot be used.
     """
 
     catalogue: ClassVar[Mapping[str, str]]
@@ -197,5 +201,5 @@ class Stream(ABC):
 
     @property
     def pool(self) -> Pool | None:
-        """What a method may be prepared on before the first task; None without one."""
+        """The images that a method may prepare on before the first task, or None."""
         return None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backbones.backbone import Backbone as Backbone
     from backbones.backbone import BackboneInfo as BackboneInfo
-    from backbones.names import Recipe as Recipe
+    from backbones.recipe import Recipe as Recipe
     from backbones.sites import Site as Site
     from backbones.training import ParameterGroup as ParameterGroup
     from benchmarks.errors import DataError as DataError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.naming import canonical as canonical
     from benchmarks.seeds import Seeds as Seeds
     from benchmarks.seeds import generator as generator
-    from benchmarks.sources import open_source as open_source
+    from benchmarks.sources.lookup import open_source as open_source
     from benchmarks.stream import Episode as Episode
     from benchmarks.stream import Exam as Exam
     from benchmarks.stream import Place as Place
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from methods.base import Footprint as Footprint
     from methods.base import GradientMethod as GradientMethod
     from methods.base import Heads as Heads
+    from methods.base import Memory as Memory
     from methods.base import Method as Method
     from methods.base import ParameterEfficient as ParameterEfficient
+    from methods.base import Stage as Stage
+    from methods.base import Step as Step
     from methods.base.efficient import insert as insert
     from methods.base.method import below as below
     from methods.base.method import learnt_tensor as learnt_tensor
@@ -67,24 +70,27 @@ HOMES = {
     "Heads": "methods.base",
     "Inputs": "benchmarks.images",
     "Labelled": "benchmarks.images",
+    "Memory": "methods.base",
     "Method": "methods.base",
     "ParameterEfficient": "methods.base",
     "ParameterGroup": "backbones.training",
     "Place": "benchmarks.stream",
     "Pool": "benchmarks.stream",
-    "Recipe": "backbones.names",
+    "Recipe": "backbones.recipe",
     "RequestError": "benchmarks.errors",
     "Seeds": "benchmarks.seeds",
     "Site": "backbones.sites",
     "Stream": "benchmarks.stream",
     "StreamInfo": "benchmarks.stream",
+    "Stage": "methods.base",
+    "Step": "methods.base",
     "Task": "benchmarks.stream",
     "below": "methods.base.method",
     "canonical": "benchmarks.naming",
     "generator": "benchmarks.seeds",
     "insert": "methods.base.efficient",
     "learnt_tensor": "methods.base.method",
-    "open_source": "benchmarks.sources",
+    "open_source": "benchmarks.sources.lookup",
     "stored_bits": "methods.base.method",
 }
 __all__ = sorted(HOMES)

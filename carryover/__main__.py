@@ -8,7 +8,10 @@ import sys
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from carryover.commands.cli import cli
+    from carryover.commands.namesake import namesake
 
+    if said := namesake():
+        print(f"warning: {said}", file=sys.stderr)
     sys.exit(cli())
 
 

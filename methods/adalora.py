@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.stream import StreamInfo, Task
+from methods.base.gradient import Step
 from methods.peft_lora import LowRank
 
 if TYPE_CHECKING:
@@ -129,12 +130,20 @@ class AdaLoRA(LowRank):
         super().begin(task)
         self._start()
 
+    def loss(self, step: Step) -> Tensor:
+        return super().loss(step) + self.penalty()
+
     def penalty(self) -> Tensor:
+        """How far the columns of P and the rows of Q are from orthonormal, times its weight."""
         grams = [gram for layer in self._layers for gram in (layer.P.T @ layer.P, layer.Q @ layer.Q.T)]
         terms = [(gram - torch.eye(len(gram), device=gram.device)).norm() for gram in grams]
         return self.config.orthogonality * torch.stack(terms).mean()
 
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, step: Step) -> None:
+        self.allocate(step.number, step.total)
+
+    def allocate(self, step: int, steps: int) -> None:
+        """Observe, choose and prune after step `step` (from 1) of `steps`."""
         config, allocation = self.config, self._allocation
         last = max(1, steps - round(config.final * steps))  # T - t_f
         first = min(round(config.warmup * steps), last)  # t_i
@@ -147,8 +156,14 @@ class AdaLoRA(LowRank):
         if chosen or step > last:
             allocation.prune()
 
-    def buffers(self) -> list[Tensor]:
-        return [*super().buffers(), *self._allocation.tensors]
+    def held(self) -> dict[str, Tensor]:
+        return super().held() | self._allocation.tensors
+
+    @torch.no_grad()
+    def hold(self, tensors: dict[str, Tensor]) -> None:
+        super().hold(tensors)
+        for name, tensor in self._allocation.tensors.items():
+            tensor.copy_(tensors[name])
 
     def observations(self) -> dict[str, float]:
         """Of the last task: triplets that are kept, and the ranks of the layers with the fewest and most."""
@@ -198,8 +213,8 @@ class Allocation:
         self.kept = torch.ones(count, dtype=torch.bool, device=self.sensitivity.device)
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        return self.sensitivity, self.uncertainty, self.kept
+    def tensors(self) -> dict[str, Tensor]:
+        return {"sensitivity": self.sensitivity, "uncertainty": self.uncertainty, "kept": self.kept}
 
     @torch.no_grad()
     def observe(self) -> None:

@@ -20,12 +20,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, normalize
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.training import Batch, Recipe, fit, groups_of
+from backbones.training import Batch, Optimization, fit, groups_of
 from benchmarks.images import Inputs
-from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo, Task
 from methods.base import Context, Footprint, Heads, Method
 from methods.base.method import below, learnt_tensor, stored_bits
@@ -72,8 +70,9 @@ class FinetuneHead(Method):
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
         super().__init__(config, backbone, context)
         backbone.freeze()
+        kind, scale = config.head, config.scale
         wanted = context.info, backbone.info.width, context.seeds
-        self.heads = CosineHeads(*wanted, config.scale) if config.head == "cosine" else Heads(*wanted)
+        self.heads = Heads(*wanted, kind=kind, scale=scale, learn_scale=False)
 
     def learn(self, task: Task) -> None:
         config, seeds, stage = self.config, self.context.seeds, f"task {task.id}"
@@ -93,12 +92,12 @@ class FinetuneHead(Method):
 
         fit(
             lambda x, y: self.heads.loss(x, y, [task.id]),
-            groups_of(self.heads.trained_on([task.id]).named_parameters(), config.lr, config.weight_decay),
+            groups_of(self.heads.trained([task.id]).items(), config.lr, config.weight_decay),
             step_of,  # an epoch of `fit` is a step
             1,
-            Recipe(steps, optimizer=config.optimizer),
+            Optimization(steps, optimizer=config.optimizer),
             numerics=self.backbone.numerics.on_cpu(),
-            seed_of=lambda number: seeds.own("global", stage, number),
+            seed_of=lambda number: seeds.shared("global", stage, number),
             stage=stage,
             journal=self.context.journal,
             progress=self.context.progress,
@@ -111,7 +110,7 @@ class FinetuneHead(Method):
         return self.heads(self.backbone.features(inputs, progress=self.context.progress), task_id)
 
     def state(self) -> dict[str, Tensor]:
-        stored = {f"head.{name}": tensor for name, tensor in self.heads.linears.state_dict().items()}
+        stored = {f"head.{name}": tensor for name, tensor in self.heads.stored().items()}
         return {"learnt": learnt_tensor(self.learnt)} | stored
 
     def state_for(self, task_id: int | None) -> dict[str, Tensor]:
@@ -122,18 +121,5 @@ class FinetuneHead(Method):
         self.heads.restore(below("head.", state), self.learnt)
 
     def footprint(self) -> Footprint:
-        head = sum(p.numel() for p in self.heads.trained_on(self.learnt[-1:]).parameters())
+        head = sum(p.numel() for p in self.heads.trained(self.learnt[-1:]).values())
         return Footprint(trainable=0, head=head, stored_bits=stored_bits(below("head.", self.state())))
-
-
-class CosineHeads(Heads):
-    """Heads whose logits are cosines times `scale`; biases stay 0 and are not looked at."""
-
-    def __init__(self, info: StreamInfo, width: int, seeds: Seeds, scale: float) -> None:
-        super().__init__(info, width, seeds)
-        self.scale = scale
-
-    def forward(self, features: Tensor, task_id: int | None) -> Tensor:
-        keys = self.linears if self.info.scenario == "class" else [self._key(task_id)]
-        weight = torch.cat([self.linear(key).weight for key in keys])
-        return self.scale * linear(normalize(features, dim=1), normalize(weight, dim=1))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.training import Batch, Recipe, fit, groups_of
+from backbones.training import Batch, Optimization, fit, groups_of
 from benchmarks.images import Inputs
 from benchmarks.stream import StreamInfo, Task
 from methods.base import Context, Footprint, Heads, Method
@@ -135,12 +135,12 @@ class LinearProbe(Method):
 
         fit(
             lambda x, y: self.heads.loss(x, y, [task.id]),
-            groups_of(self.heads.trained_on([task.id]).named_parameters(), config.lr, config.weight_decay),
+            groups_of(self.heads.trained([task.id]).items(), config.lr, config.weight_decay),
             epoch_of,
             math.ceil(len(features) / config.batch_size),
-            Recipe(config.epochs, optimizer="sgd"),
+            Optimization(config.epochs, optimizer="sgd"),
             numerics=self.backbone.numerics.on_cpu(),
-            seed_of=lambda epoch: seeds.own("global", stage, epoch),
+            seed_of=lambda epoch: seeds.shared("global", stage, epoch),
             stage=stage,
             journal=self.context.journal,
             progress=self.context.progress,
@@ -151,7 +151,7 @@ class LinearProbe(Method):
         return self.heads(self._features(inputs, task_id), task_id)
 
     def state(self) -> dict[str, Tensor]:
-        stored = {f"head.{name}": tensor for name, tensor in self.heads.linears.state_dict().items()}
+        stored = {f"head.{name}": tensor for name, tensor in self.heads.stored().items()}
         stored |= {f"scale.{key}": tensor for key, tensor in self._scales.items()}
         return {"learnt": learnt_tensor(self.learnt)} | stored
 
@@ -164,6 +164,6 @@ class LinearProbe(Method):
         self._scales = below("scale.", state)
 
     def footprint(self) -> Footprint:
-        head = sum(p.numel() for p in self.heads.trained_on(self.learnt[-1:]).parameters())
+        head = sum(p.numel() for p in self.heads.trained(self.learnt[-1:]).values())
         kept = {name: tensor for name, tensor in self.state().items() if name != "learnt"}
         return Footprint(trainable=0, head=head, stored_bits=stored_bits(kept))

@@ -50,7 +50,7 @@ class Side(nn.Module):
 class SideTuning(ParameterEfficient):
     name = "side"
     families = ("vit", "swin", "convnet", "external_attention")
-    starts_plain: ClassVar[bool] = False
+    identity_at_init: ClassVar[bool] = False
 
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()

@@ -27,11 +27,14 @@ import click
 import pytest
 
 from backbones import names
+from backbones.catalogue import find_recipe
 from benchmarks.naming import parse, typed
 from carryover.commands import cli, listing
-from carryover.metrics.continual import continual_metrics, few_shot_metrics, transfer_metrics
+from carryover.metrics.continual import continual_metrics
+from carryover.metrics.few_shot import few_shot_metrics
+from carryover.metrics.transfer import transfer_metrics
 from carryover.plugins import catalogue
-from carryover.records.record import Row
+from carryover.records.row import Row
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
@@ -144,7 +147,7 @@ def check_command(words: list[str], made: set[str]) -> bool:
         typed(bare, "parameter", catalogue.stream_class(bare)[1].Parameters, parameters)
     for backbone in split_list(given.get("backbone")):
         spec = names.parse(backbone)
-        assert names.find_recipe(spec.base) or is_timm(spec.base), backbone
+        assert find_recipe(spec.base) or is_timm(spec.base), backbone
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from backbones.names import Recipe
+from backbones.recipe import Recipe
 
 # Arguments of `eamlp.EAMLP`. Trainable parameters with 1000 classes: 6,096,206, 29,801,422 and
 # 54,470,798; top-1 on ImageNet at 224 px as published: 68.9, 78.9 and 79.4 %.

@@ -1,8 +1,8 @@
 """EAMLP: a T2T-ViT whose self-attention is external attention, in the stem and in the blocks.
 
 Guo et al. 2021; the stem is that of Yuan et al., "Tokens-to-Token ViT", ICCV 2021. Published sizes are in
-configurations.py. To the rest of the house it looks like timm's VisionTransformer. Its attention costs
-more than self-attention would unless there are more than 2d + 256 tokens (see cost.py).
+configurations.py. All other code sees it as timm's VisionTransformer. Its attention costs more than
+self-attention would unless there are more than 2d + 256 tokens (see cost.py).
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class EAMLP(nn.Module):
     """Images (B, 3, H, W) to logits (B, num_classes), or features (B, C) where num_classes is 0.
 
     Images may have another size than img_size, even in training: no weight depends on it. Positions are
-    counted along rows, so that the same row and column has another position then. drop_path_rate:
-    stochastic depth of the last block, less linearly in those before. ValueError for an image without a
+    counted along rows, so at another size the same row and column has another position. drop_path_rate:
+    stochastic depth of the last block, linearly less in those before. ValueError for an image without a
     token and for a width that num_heads does not divide.
     """
 

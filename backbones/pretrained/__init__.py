@@ -7,7 +7,7 @@ Made by `carryover pretrain`. A recipe without tags has no weights here yet: it 
 
 from __future__ import annotations
 
-from backbones.names import Recipe
+from backbones.recipe import Recipe
 
 RECIPES = (
     Recipe(

@@ -1,1 +1,1 @@
-"""How a backbone is made: objectives, the recipe, the run, and the card beside the weights."""
+"""Pretraining a backbone: objectives, settings, the run, and the card beside the weights."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from backbones.pretraining.plan import Settings
-from benchmarks.errors import RequestError
+from backbones.pretraining.settings import Settings
+from benchmarks.errors import RequestError, pip_install
 
 
 class Augmentation:
@@ -51,7 +51,8 @@ class Augmentation:
             import kornia.augmentation as K
         except ImportError as error:
             raise RequestError(
-                "pretraining augments with kornia, which is not installed; pip install 'carryover[pretrain]'"
+                "pretraining augments with kornia, which is missing, and draws its curve with matplotlib; "
+                f"type {pip_install('kornia', 'matplotlib')}"
             ) from error
         settings, square = self.settings, (size, size)
         if settings.augment == "none":

@@ -1,4 +1,4 @@
-"""The batches of an epoch: in a drawn order, augmented at the stage's size, mixed where there are classes."""
+"""The batches of an epoch: shuffled, augmented at the stage's size, mixed if there are classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from backbones.loading import Loader
 from backbones.preprocessing import Preprocessing
 from backbones.pretraining.augmentation import Augmentation, Mixing
-from backbones.pretraining.plan import Settings, Stage, size_at
+from backbones.pretraining.settings import Settings, Stage, size_at
 from backbones.training import Batch
 from benchmarks.images import Labelled
 from benchmarks.seeds import generator
@@ -46,7 +46,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Of one epoch. A last batch of a few images would spoil BatchNorm's statistics: they wait."""
+        """Steps of one epoch, without a small last batch, which would spoil BatchNorm's statistics."""
         return max(1, len(self._labels) // self.settings.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ class Card(msgspec.Struct, kw_only=True):
     """All facts of one pretraining run.
 
     backbone: the architecture's name; sha256: of the weights file; settings: as typed or by default; mirror:
-    whether images were flipped; data, terms: the source, its fingerprint and its terms of use; top1: share of
+    whether images were flipped; source, fingerprint, terms: the data and their terms of use; top1: share of
     validation images right; probes: by source, linear and nearest class mean; rates: images per second.
     """
 

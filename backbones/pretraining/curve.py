@@ -1,4 +1,4 @@
-"""The curve of a pretraining run: one line an epoch, as CSV and as a picture."""
+"""The curve of a pretraining run: one line per epoch, as CSV and as a picture."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_curve(path: Path, points: list[Point]) -> None:
 
 
 def read_curve(path: Path) -> list[Point]:
-    """What `write_curve` left; nothing where there is no file."""
+    """The points that `write_curve` wrote; none if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

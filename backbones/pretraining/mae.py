@@ -1,4 +1,4 @@
-"""Masked autoencoder: the network sees a quarter of the patches, a small decoder paints the others.
+"""Masked autoencoder: the network sees a quarter of the patches, a small decoder predicts the others.
 
 He, Chen, Xie, Li, Dollár and Girshick, "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
 
@@ -6,8 +6,8 @@ He, Chen, Xie, Li, Dollár and Girshick, "Masked Autoencoders Are Scalable Visio
     pred   = predict(blocks(put back(embed(latent), mask token) + code))      the decoder, discarded
     loss   = mean over the removed patches of mean (pred - target)^2
 
-The code is the fixed 2-D sin-cos one, zero for CLS; it stands in the network's own `pos_embed`, so that
-what is left is an ordinary ViT of timm's.
+The code is the fixed 2-D sin-cos one, zero for CLS; it is stored in the network's own `pos_embed`, so that an
+ordinary timm ViT remains.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class MAE(nn.Module):
     """The objective "mae" on a ViT with a class token, which its features are taken from.
 
     decoder_width, decoder_depth, decoder_heads: of the decoder (the paper's is 512, 8, 16); mask_ratio:
-    the share of patches that is removed; norm_pix: whether a patch is predicted by its own mean and
-    deviation, which wants patches of at least 4 pixels a side.
+    the share of patches that is removed; norm_pix: whether the target is each patch normalised by its own
+    mean and deviation, which needs patches of at least 4 pixels a side.
 
-    Overwrites the network's position code and trains it no further. RequestError for a network or a
-    setting that does not fit.
+    Overwrites the network's position code and freezes it. RequestError for a network or a setting that does
+    not fit.
     """
 
     views: ClassVar[int] = 1
@@ -69,11 +69,11 @@ class MAE(nn.Module):
         _fix_position_code(self.net, self.grid)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of normalised images (B, 3, H, W), scalar, in their dtype; labels are not looked at."""
+        """The loss of normalised images (B, 3, H, W), scalar, in their dtype; labels are ignored."""
         return self.loss(images, torch.rand(len(images), self.patches, device=images.device))
 
     def loss(self, images: Tensor, noise: Tensor) -> Tensor:
-        """The same with the noise (B, L) given that says which patches stay."""
+        """The same, with the noise (B, L) that decides which patches stay."""
         kept, restore, removed = draw_masking(noise, self.keep)
         target = patchify(images, self.patch)
         if self.norm_pix:
@@ -81,7 +81,7 @@ class MAE(nn.Module):
         return reconstruction_loss(self.decoder(self.encode(images, kept), restore), target, removed)
 
     def encode(self, images: Tensor, kept: Tensor) -> Tensor:
-        """What the network makes of the patches at `kept` (B, keep) alone: (B, 1 + keep, C), CLS first."""
+        """The network's tokens for the patches at `kept` (B, keep) alone: (B, 1 + keep, C), CLS first."""
         net = self.net
         tokens = net._pos_embed(net.patch_embed(images))
         tokens = torch.cat([tokens[:, :1], take(tokens[:, 1:], kept)], dim=1)

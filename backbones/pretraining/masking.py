@@ -1,4 +1,4 @@
-"""Patches as a masked autoencoder sees them: cut out, placed by a fixed code, removed and put back.
+"""The patches of a masked autoencoder: cut out, given a fixed position code, removed and put back.
 
 Patches are in row order, (row, column); the values of one patch are in the order (row, column, channel).
 """

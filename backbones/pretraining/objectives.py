@@ -1,4 +1,4 @@
-"""The objectives by name, each around the network that is kept."""
+"""The pretraining objectives by name, each around the network whose weights are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backbones.architecture import build, preprocessing_of
 from backbones.families import family_of
 from backbones.names import Spec, parse
 from backbones.pretraining.mae import MAE
-from backbones.pretraining.plan import Settings
+from backbones.pretraining.settings import Settings
 from backbones.pretraining.simclr import SimCLR
 from backbones.pretraining.supervised import Supervised
 from backbones.weights import with_classifier, with_weights
@@ -63,7 +63,8 @@ def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int,
     found = int(teacher.num_classes)  # type: ignore[arg-type]
     if found != classes:
         raise RequestError(
-            f"teacher {name!r} tells {found} classes apart, and the source has {classes}; take one of them"
+            f"teacher {name!r} has {found} classes, but the source has {classes}; take another teacher, or "
+            "another source"
         )
     if own.normalisation != other.normalisation:
         raise RequestError(

@@ -1,7 +1,7 @@
 """One pretraining run, from a source of images to a weights file with its card and curve.
 
-The folder it works in holds `plan.json`, which says what is being made there, so that the same command
-goes on after a kill, and another command does not write over it.
+Its folder holds `NAME.plan.json`, which says what is being made there: the same command resumes after a kill,
+and another command does not overwrite it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import safetensors.torch
 import timm
 import torch
 from timm.utils.model_ema import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from backbones import training
 from backbones.architecture import build, preprocessing_of, size_of
@@ -31,7 +31,7 @@ from backbones.pretraining.card import Card
 from backbones.pretraining.curve import Point, draw_curve, read_curve, write_curve
 from backbones.pretraining.evaluation import held_out_loss, inference_rate, probe, top1
 from backbones.pretraining.objectives import make_objective
-from backbones.pretraining.plan import Settings, check, check_source, check_stages, size_at, stages_of
+from backbones.pretraining.settings import Settings, check, check_source, check_stages, size_at, stages_of
 from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
 from benchmarks.claim import claim
@@ -58,8 +58,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where it is made, and with what."""
+class RunContext:
+    """Where the run leaves its files, and what it computes with."""
 
     folder: Path
     numerics: Numerics
@@ -69,27 +69,27 @@ class Workplace:
     commit: str = ""
 
 
-def pretrain(plan: Plan, site: Workplace, probes: dict[str, SourceData]) -> Card:
+def pretrain(plan: Plan, context: RunContext, probes: dict[str, SourceData]) -> Card:
     """Train, keep the averaged weights in half precision, evaluate what was kept, write card and curve.
 
-    probes: sources by name on which the result is probed. RequestError for what cannot be trained: found
+    probes: sources by name on which the result is probed. RequestError for what cannot be trained,
     before the first step.
     """
-    run = Run(plan, site)
+    run = Run(plan, context)
     fitted = run.fit()
     path = run.save()
     card = run.evaluate(path, fitted, probes)
-    card.write(site.folder)
+    card.write(context.folder)
     return card
 
 
 class Run:
     """The parts of one run, made and checked; `fit`, `save`, `evaluate` in that order."""
 
-    def __init__(self, plan: Plan, site: Workplace) -> None:
+    def __init__(self, plan: Plan, context: RunContext) -> None:
         check(plan.settings)
-        site.numerics.apply()
-        self.plan, self.site = plan, site
+        context.numerics.apply()
+        self.plan, self.context = plan, context
         self.spec = parse(plan.backbone)
         self.train, self.valid = plan.source.train, plan.source.test
         self.classes = len(plan.source.class_names) if plan.objective == "supervised" else 0
@@ -98,14 +98,16 @@ class Run:
             sketch = build(self.spec)
         height, width = size_of(sketch, self.spec)
         if height != width:
-            raise RequestError(f"pretraining takes square images, and {plan.backbone} has {height}x{width}")
+            raise RequestError(
+                f"pretraining takes square images, but {plan.backbone} has {height}x{width}; set img_size"
+            )
         self.size = height
         self.stages = stages_of(plan.settings, self.size)
         check_stages(self.stages, sketch, plan.source_name, plan.source, plan.objective)
         self.preprocessing = preprocessing_of(sketch, self.spec)
         self.objective = make_objective(
             plan.objective, self.spec, plan.settings, self.classes, any_size=len(self.stages) > 1
-        ).to(site.numerics.device)
+        ).to(context.numerics.device)
         self._claim_folder()  # after the last check, since it writes
         if family_of(sketch) == "convnet":
             self.objective = self.objective.to(memory_format=torch.channels_last)
@@ -120,7 +122,7 @@ class Run:
 
     def fit(self) -> Fit:
         """Train through all stages."""
-        settings, numerics = self.plan.settings, self.site.numerics
+        settings, numerics = self.plan.settings, self.context.numerics
         net = self.objective.net
         for module in self.objective.modules():
             set_fused(module, numerics, differentiable=True)
@@ -131,9 +133,6 @@ class Run:
             settings.weight_decay,
             {f"net.{name}" for name in spare},
         )
-        buffers = [buffer for _, buffer in self.objective.named_buffers()]
-        if self.average is not None:
-            buffers += list(self.average.module.state_dict().values())
         batches = Batches(
             self.train,
             settings,
@@ -145,7 +144,7 @@ class Run:
             mirror=self.plan.mirror,
         )
         epochs = sum(stage.epochs for stage in self.stages)
-        recipe = training.Recipe(
+        optimization = training.Optimization(
             epochs, settings.warmup_epochs, settings.optimizer, clip_norm=settings.clip_norm or None
         )
         self.objective.train()
@@ -155,16 +154,27 @@ class Run:
             groups,
             batches.epoch,
             batches.steps,
-            recipe,
+            optimization,
             numerics=numerics,
             seed_of=lambda epoch: derive("pretrain", "global", settings.seed, epoch),
             stage="pretraining",
-            journal=self.site.journal,
-            progress=self.site.progress,
-            buffers=buffers,
+            journal=self.context.journal,
+            progress=self.context.progress,
+            held=self,
             after_step=self._after_step,
             after_epoch=self._after_epoch,
         )
+
+    def held(self) -> dict[str, Tensor]:
+        """The network's buffers and the average of its weights."""
+        buffers = {f"buffer.{name}": buffer for name, buffer in self.objective.named_buffers()}
+        average = {} if self.average is None else self.average.module.state_dict()
+        return buffers | {f"average.{name}": tensor for name, tensor in average.items()}
+
+    @torch.no_grad()
+    def hold(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in self.held().items():
+            tensor.copy_(tensors[name])
 
     def save(self) -> Path:
         """The kept weights as NAME.safetensors: parameters in half precision, statistics in single."""
@@ -173,29 +183,29 @@ class Run:
         for name, tensor in self.kept.state_dict().items():
             small = name in learnt and tensor.is_floating_point()
             tensors[name] = (tensor.half() if small else tensor).detach().cpu().contiguous().clone()
-        path = self.site.folder / f"{self.plan.name}.safetensors"
+        path = self.context.folder / f"{self.plan.name}.safetensors"
         write_atomic(path, safetensors.torch.save(tensors, {"format": "pt"}))
         return path
 
     def evaluate(self, path: Path, fitted: Fit, probes: dict[str, SourceData]) -> Card:
         """The card of what was saved, measured on the file."""
-        plan, site = self.plan, self.site
+        plan, context = self.plan, self.context
         bare = self.spec.with_weights(None)
         saved = self.spec.with_weights(str(path)).canonical
-        backbone = open_backbone(saved, store=site.store, numerics=site.numerics)
+        backbone = open_backbone(saved, store=context.store, numerics=context.numerics)
         accuracy = None
         if self.classes:
-            net = with_classifier(saved).to(site.numerics.device)
-            accuracy = top1(net, self.valid, self.preprocessing, site.numerics, site.progress)
+            net = with_classifier(saved).to(context.numerics.device)
+            accuracy = top1(net, self.valid, self.preprocessing, context.numerics, context.progress)
         found = {
             name: dict(
-                zip(("linear", "nearest class mean"), probe(backbone, data, site.progress), strict=True)
+                zip(("linear", "nearest class mean"), probe(backbone, data, context.progress), strict=True)
             )
             for name, data in probes.items()
         }
         seconds = sum(point.seconds for point in self.points)
         draw_curve(
-            site.folder / f"{plan.name}.png",
+            context.folder / f"{plan.name}.png",
             self.points,
             plan.name,
             "validation top-1" if self.classes else "validation loss",
@@ -215,8 +225,8 @@ class Run:
             classes=len(plan.source.class_names),
             epochs=sum(stage.epochs for stage in self.stages),
             seconds=seconds,
-            machine=site.numerics.describe(),
-            commit=site.commit,
+            machine=context.numerics.describe(),
+            commit=context.commit,
             versions={"torch": str(torch.__version__), "timm": timm.__version__},
             loss=fitted.loss,
             top1=accuracy,
@@ -229,7 +239,7 @@ class Run:
 
     @property
     def _curve(self) -> Path:
-        return self.site.folder / f"{self.plan.name}.csv"
+        return self.context.folder / f"{self.plan.name}.csv"
 
     def _after_step(self, step: int) -> None:
         if self.average is not None:
@@ -251,11 +261,11 @@ class Run:
         rows = generator("pretrain", "validation").permutation(len(self.valid))[:VALIDATED]
         part = self.valid.select(np.sort(rows))
         if self.classes:
-            return top1(self.kept, part, preprocessing, self.site.numerics, self.site.progress)
-        return held_out_loss(self.objective, part.inputs, preprocessing, self.site.numerics)
+            return top1(self.kept, part, preprocessing, self.context.numerics, self.context.progress)
+        return held_out_loss(self.objective, part.inputs, preprocessing, self.context.numerics)
 
     def _claim_folder(self) -> None:
-        """Say in the folder what is made there; RequestError where it says otherwise already."""
+        """Say in the folder what is made there; RequestError if it already says something else."""
         plan = self.plan
         said = {
             "backbone": self.spec.canonical,
@@ -264,4 +274,4 @@ class Run:
             "settings": dataclasses.asdict(plan.settings),
             "mirror": plan.mirror,
         }
-        claim(self.site.folder / f"{plan.name}.plan.json", said)
+        claim(self.context.folder / f"{plan.name}.plan.json", said)

@@ -42,7 +42,7 @@ class SimCLR(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_width))
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss, scalar float32; images: (2B, 3, H, W), first views first; labels are not looked at."""
+        """The loss, scalar float32; images: (2B, 3, H, W), first views first; labels are ignored."""
         features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)  # type: ignore[operator]
         return nt_xent(self.project(features), self.temperature)
 
@@ -50,8 +50,8 @@ class SimCLR(nn.Module):
 def nt_xent(z: Tensor, temperature: float) -> Tensor:
     """Equation 1, averaged; z: (2B, D), rows i and B + i are views of one image; scalar, float32 at least.
 
-    Lies above log(1 + (2B - 2) exp(-B / ((B - 1) t))), where the views agree and the images' vectors are the
-    corners of a regular simplex. RequestError for B = 1, where there is nothing to tell an image from.
+    Never below log(1 + (2B - 2) exp(-B / ((B - 1) t))), its value if the views agree and the images' vectors
+    are the corners of a regular simplex. RequestError for B = 1: one image has nothing to contrast with.
     """
     rows = len(z)
     if z.ndim != 2 or rows % 2:

@@ -1,4 +1,4 @@
-"""Classification with label smoothing, and a teacher if there is one.
+"""Classification with label smoothing and, optionally, a teacher.
 
     loss = (1 - a) CE(y, p) + a T^2 KL(q_T || p_T)          Hinton, Vinyals and Dean 2015, section 2
 
@@ -20,8 +20,8 @@ class Supervised(nn.Module):
     """The objective "supervised" on a network with a classifier.
 
     teacher: a frozen network with a classifier over the same classes, or None; distill: a; size: (H, W)
-    that the teacher's images are brought to; taught_from: the teacher is asked about images of that many
-    pixels a side and more. On smaller ones than it was trained with it may know less than its pupil.
+    that the teacher's images are resized to; taught_from: the teacher is used for images of at least that
+    many pixels a side. On smaller images than it was trained with, it may know less than its student.
     """
 
     views: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""Backbones that somebody adds to this house, one file each: `RECIPE`, a `Recipe` of the file's name.
+"""Backbones that users add, one file each: `RECIPE`, a `Recipe` with the file's name.
 
 `carryover new backbone NAME` writes one. A file may hold its network too, and is imported only when its
 backbone is asked for.

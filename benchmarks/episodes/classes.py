@@ -1,4 +1,4 @@
-"""What episodes are drawn from: the classes of one split of one source, and how they hang together."""
+"""What episodes are drawn from: the classes of one split of one source, and how they are grouped."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MOST_IMAGES = 2**31  # numbers of images are drawn from 32 random bits
 class ClassSet:
     """The classes of one split of one source.
 
-    names: of the C classes; counts: (C,) images of each class; structure: how classes are
-    chosen; groups: positions of classes, for "alphabets" of the characters of each alphabet, for
-    "graph" of the leaves of each node an episode may be drawn from, for "flat" none; shown: the source in
-    errors, where people know it by another name than seeds do. DataError names source, split and class,
-    if there are fewer than 5 classes (in any group) or than 2 images of a class.
+    names: of the C classes; counts: (C,) images of each class; structure: how classes are chosen; groups:
+    positions of classes: for "alphabets" the characters of each alphabet, for "graph" the leaves of each node
+    that an episode may be drawn from, for "flat" none; shown: the source's name in errors, if it differs from
+    the one in seeds. DataError, naming source, split and class, for fewer than 5 classes (in any group) or
+    fewer than 2 images of a class.
     """
 
     source: str
@@ -55,7 +55,8 @@ class ClassSet:
     def _check_classes(self, where: str) -> None:
         if self.counts.shape != (len(self.names),):
             raise DataError(
-                f"{where}: {len(self.names)} classes but numbers of images of {self.counts.size}; name both."
+                f"{where}: {len(self.names)} classes, but image counts of {self.counts.size}; give one for "
+                "each class."
             )
         if len(self.names) < FEWEST_CLASSES:
             raise DataError(
@@ -77,6 +78,6 @@ class ClassSet:
             )
         if group.min() < 0 or group.max() >= len(self.names) or len(np.unique(group)) < len(group):
             raise DataError(
-                f"{where} names a class twice or one that is not there; take positions from 0 to "
+                f"{where} names a class twice, or one that does not exist; take positions from 0 to "
                 f"{len(self.names) - 1}, each once."
             )

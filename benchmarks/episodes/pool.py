@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.episodes.sampler import Sampler
 from benchmarks.episodes.source import Bank, EpisodeSource, SplitName, pack
 from benchmarks.images import Inputs, Labelled
@@ -22,11 +22,15 @@ class EpisodePool(Pool):
     """The classes of one split of some sources, all drawn from as often (Triantafillou et al., 2020)."""
 
     def __init__(
-        self, sources: Sequence[EpisodeSource], split: SplitName, rule: Rule, validation: Pool | None = None
+        self,
+        sources: Sequence[EpisodeSource],
+        split: SplitName,
+        config: EpisodeConfig,
+        validation: Pool | None = None,
     ) -> None:
         self._sources = tuple(sources)
         self._split = split
-        self._rule = rule
+        self._config = config
         self._classes = [source.classes(split) for source in sources]
         self._samplers: dict[int, list[Sampler]] = {}
         self._shown: dict[int, Bank] = {}
@@ -46,7 +50,7 @@ class EpisodePool(Pool):
 
     @property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self._split} {self._rule.describe()} flat {FLAT_SHARE}".encode())
+        digest = hashlib.sha256(f"{self._split} {self._config.describe()} flat {FLAT_SHARE}".encode())
         for source, classes in zip(self._sources, self._classes, strict=True):
             # The rule says how images were cut and sized; the fingerprint of records is of encoded images.
             digest.update(f"{source.fingerprint} {source.rule}".encode())
@@ -56,7 +60,7 @@ class EpisodePool(Pool):
     def episode(self, seed: int, number: int) -> Episode:
         if seed not in self._samplers:
             share = FLAT_SHARE if self._split == "train" else 0.0
-            self._samplers[seed] = [Sampler(c, self._rule, seed, flat_share=share) for c in self._classes]
+            self._samplers[seed] = [Sampler(c, self._config, seed, flat_share=share) for c in self._classes]
         source = int(
             generator("source of an episode", seed, self._split, number).integers(len(self._sources))
         )

@@ -26,16 +26,16 @@ from benchmarks.tfrecords import (
 )
 from benchmarks.tfrecords.known import FOLDER
 
-# A mirrored character, digit or sign is another one or none.
+# A mirrored character, digit or sign is no longer the same one.
 UNMIRRORED = frozenset({"omniglot", "mnist", "traffic_sign"})
 
 
 class RecordedEpisodes(EpisodeSource):
     """One of Meta-Dataset's sources, from `$CARRYOVER_DATA/meta-dataset/<source>/`.
 
-    Only the images that occur in episodes are read and decoded, once; of a pool all are, so that there
-    per_class, the images of each class that may be drawn, should not be None: there are 50 million.
-    splits: those in use; DataError where the file of one of their classes is missing or empty.
+    Only the images that occur in episodes are read and decoded, once; a pool decodes all of its images, so
+    limit them by per_class: there are 50 million. per_class: images of each class that may be drawn, None for
+    all; splits: those in use. DataError if the file of one of their classes is missing or empty.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
 """Which classes and images an episode consists of: Meta-Dataset's sampling (Triantafillou et al. 2020, §3.2).
 
 An episode is a pure function of (seed, source, split, number): no other episode is drawn before it, and
-every method, model and worker sees the same. It is made of PCG64's 64-bit words by whole numbers and
-by operations that IEEE 754 rounds in one way, so NumPy's version and the CPU have no part in it.
+every method, model and worker sees the same. It is computed from PCG64's 64-bit words with integers and with
+operations that IEEE 754 rounds in one way, so it depends on neither NumPy's version nor the CPU.
 
-Images are drawn without replacement for all classes at once. Where a class gives few of its images,
-numbers are drawn freely and those that repeat an earlier one are drawn again until none does; where it
-gives many, its images are sorted by random keys. Both are uniform to the last bit: draws are compared
-for equality only, and keys that tie are thrown away.
+Images are drawn without replacement for all classes at once. If a class gives few of its images, numbers are
+drawn freely, and those that repeat an earlier one are drawn again until none does; if it gives many, its
+images are sorted by random keys. Both are uniform to the last bit: draws are compared for equality only, and
+keys that tie are thrown away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.episodes.classes import ClassSet
-from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from benchmarks.seeds import generator
@@ -53,14 +53,14 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Draws the episodes of `classes` by `rule`.
+    """Draws the episodes of `classes` by `config`.
 
     flat_share: share of episodes that ignore alphabets or graph, for training (0.5 in CrossTransformers).
-    RequestError for a share outside [0, 1] or outside training, or fewer classes than the rule's least.
+    RequestError for a share outside [0, 1] or outside training, or fewer classes than least_way.
     """
 
     classes: ClassSet
-    rule: Rule
+    config: EpisodeConfig
     seed: int
     flat_share: float = 0.0
 
@@ -74,21 +74,21 @@ class Sampler:
                 f"{classes.structure}, so take 0."
             )
         smallest = min((len(group) for group in classes.groups), default=len(classes.names))
-        if smallest < self.rule.least_way:
+        if smallest < self.config.least_way:
             raise RequestError(
-                f"{where}: episodes of at least {self.rule.least_way} classes from {smallest}; "
-                f"take least_way={smallest} or fewer."
+                f"{where}: an episode needs at least {self.config.least_way} classes, but there are only "
+                f"{smallest}; take least_way={smallest} or fewer."
             )
 
     def draw(self, number: int) -> Draw:
         """The episode `number`, from 0."""
         if number < 0:
-            raise RequestError(f"episode {number} was asked for; they are numbered from 0.")
+            raise RequestError(f"episode {number} does not exist; episodes are numbered from 0.")
         bits = generator("episode", self.seed, self.classes.source, self.classes.split, number).bit_generator
         assert isinstance(bits, np.random.PCG64)  # raw words mean what they do for PCG64
         chosen = self._choose(bits)
         way, sizes = len(chosen), self.classes.counts[chosen]
-        queries = self.rule.queries(sizes)
+        queries = self.config.queries(sizes)
         shots = self._shots(bits, sizes, queries)
         counts = shots + queries
         owner = np.repeat(np.arange(way), counts)
@@ -99,33 +99,33 @@ class Sampler:
 
     def _choose(self, bits: np.random.PCG64) -> Indices:
         """(N,) positions of the episode's classes, in its order."""
-        classes, rule = self.classes, self.rule
+        classes, config = self.classes, self.config
         whole = not classes.groups
         if self.flat_share and classes.groups:
             whole = float(_uniform(bits, 1)[0]) < self.flat_share
         if whole:
             return _some(bits, len(classes.names), self._way(bits, len(classes.names)))
         group = classes.groups[_below(bits, len(classes.groups))]
-        way = min(rule.most_way, len(group))  # all leaves of a node, but N characters of an alphabet
+        way = min(config.most_way, len(group))  # all leaves of a node, but N characters of an alphabet
         if classes.structure == "alphabets":
             way = self._way(bits, len(group))
         return group[_some(bits, len(group), way)]
 
     def _way(self, bits: np.random.PCG64, available: int) -> int:
         """N ~ U{least_way..min(most_way, available)}."""
-        least, most = self.rule.least_way, min(self.rule.most_way, available)
+        least, most = self.config.least_way, min(self.config.most_way, available)
         return least + _below(bits, most - least + 1)
 
     def _shots(self, bits: np.random.PCG64, sizes: Indices, queries: int) -> Indices:
         """(N,) support images of each class.
 
-        With T for one beta ~ U[0, 1) (see `Rule.support_size`), class c has min(floor(p_c (T - N)) + 1,
-        r_c), p_c proportional to n_c exp(u_c).
+        With T for one beta ~ U[0, 1) (see `EpisodeConfig.support_size`), class c has
+        min(floor(p_c (T - N)) + 1, r_c), p_c proportional to n_c exp(u_c).
         """
-        rule, way, left = self.rule, len(sizes), sizes - queries
+        config, way, left = self.config, len(sizes), sizes - queries
         chance = _uniform(bits, way + 1)
-        total = rule.support_size(float(chance[0]), left)
-        weights = sizes * _exp((2 * chance[1:] - 1) * rule.log_weight)
+        total = config.support_size(float(chance[0]), left)
+        weights = sizes * _exp((2 * chance[1:] - 1) * config.log_weight)
         # fsum rounds the same in every order of the terms; weights first, so that equal ones divide exactly.
         shares = np.floor(weights * (total - way) / math.fsum(weights.tolist())).astype(np.int64)
         return np.minimum(shares + 1, left)

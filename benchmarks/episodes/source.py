@@ -38,11 +38,11 @@ class Bank:
     keys: Indices
 
     def positions(self, classes: Indices, images: Indices) -> Indices:
-        """Where in `inputs` the images (n,) of `classes` (n,) lie; KeyError for one that is not there."""
+        """Positions in `inputs` of the images (n,) of `classes` (n,); KeyError for one that is missing."""
         wanted = pack(classes, images)
         found = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         if not np.array_equal(self.keys[found], wanted):
-            raise KeyError("an image was asked for that the bank was not made with")
+            raise KeyError("the bank does not hold an image that was asked for")
         return found
 
     def parts(self, draw: Draw, names: Sequence[str]) -> tuple[Labelled, Labelled]:
@@ -59,9 +59,9 @@ class Bank:
 class EpisodeSource(ABC):
     """Classes in splits, and their images.
 
-    name: what episodes are seeded and numbers called by, of a folder its content; typed: as a user knows
-    it; mirror: whether a flipped image keeps its class; rule: how classes were split and images sized,
-    in words; notes: what a reader of a table must know.
+    name: what seeds and results call it, for a folder made of its content; typed: the name as typed; mirror:
+    whether a flipped image keeps its class; rule: how classes were split and images sized, in words; notes:
+    what a reader of a table must know.
     """
 
     name: str
@@ -78,11 +78,11 @@ class EpisodeSource(ABC):
 
     @abstractmethod
     def has(self, split: SplitName) -> bool:
-        """Whether a split has classes enough for an episode."""
+        """Whether a split has enough classes for an episode."""
 
     @abstractmethod
     def classes(self, split: SplitName) -> ClassSet:
-        """The classes of a split; DataError where it has too few for an episode."""
+        """The classes of a split; DataError if they are too few for an episode."""
 
     @abstractmethod
     def bank(self, split: SplitName, keys: Indices) -> Bank:
@@ -90,10 +90,11 @@ class EpisodeSource(ABC):
 
 
 class LabelledEpisodes(EpisodeSource):
-    """A labelled source, its classes split by a draw that depends on their names alone.
+    """A labelled source whose classes are split by a draw that depends on their names alone.
 
-    60 % of the classes (with `whole`: none) are for training, 20 % each to validate and to test; of
-    Omniglot and the glyphs, whole alphabets. per_class: images of each class that may be drawn.
+    60 % of the classes are for training, 20 % for validation and 20 % for testing; Omniglot and the glyphs
+    are split by whole alphabets. whole: all classes are for testing; per_class: images of each class that
+    may be drawn.
     """
 
     def __init__(

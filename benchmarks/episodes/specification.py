@@ -1,7 +1,8 @@
 """Meta-Dataset's dataset_spec.json: which classes each split has, of how many images, in which files.
 
 There are three kinds: flat; bi-level (Omniglot: classes are the characters of alphabets); hierarchical
-(ILSVRC: classes are the leaves of each split's graph over WordNet). Class ids run train, valid, test.
+(ILSVRC: classes are the leaves of each split's graph over WordNet). Class ids number first the classes of
+train, then those of valid, then those of test.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ Size = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 class Specification:
     """One source of Meta-Dataset.
 
-    name: of the source; file_pattern: of the file of a class, as "{}.tfrecords"; splits: "train",
-    "valid", "test", those that have classes; ids: of each split the class ids, in the order of its
-    classes; path: where it was read.
+    name: of the source; file_pattern: a class's file name, such as "{}.tfrecords"; splits: those of "train",
+    "valid" and "test" that have classes; ids: the class ids of each split, in the order of its classes; path:
+    the file it was read from.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Specification:
     path: Path
 
     def classes(self, split: str) -> ClassSet:
-        """The classes of `split`; RequestError for a split without any, as traffic_sign's train."""
+        """The classes of `split`; RequestError for a split without any, such as traffic_sign's train."""
         if split not in self.splits:
             raise RequestError(
                 f"{self.name} has no {split} classes ({self.path}); take a split that it has: "

@@ -1,4 +1,4 @@
-"""Images that need no download: drawn, the same on every machine, from (family, class, seed, index).
+"""Procedural images: drawn, the same on every machine, from (family, class, seed, index); no download.
 
 - `families`   the families by name, each a `family.Family`; start here
 - `exact`      the arithmetic and the random numbers that every machine agrees on
@@ -6,8 +6,8 @@
 - `glyphs`     characters of made-up alphabets: `alphabets`, drawn with `strokes`
 - `textures`   surfaces: `cells`, `dots`, `lines`, `surfaces`, `weaves`, all functions of a `plane`
 - `objects`    shape x pattern x colour before clutter
-- `scenes`     counting, finding, turning and ranging `solids` on a floor
+- `scenes`     `solids` on a floor: their count, location, orientation and distance
 
-`python -m benchmarks.procedural` draws a contact sheet. Where no pixel is meant to change, none may:
-`tests/benchmarks/test_procedural.py` holds a hash of each family.
+`python -m benchmarks.procedural` draws a contact sheet. `tests/benchmarks/test_procedural.py` holds a hash of
+each family, so that no pixel changes unintended.
 """

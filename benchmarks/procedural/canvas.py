@@ -1,6 +1,6 @@
 """A picture of 64 x 64 pixels on which masks of three times that resolution are painted.
 
-Places are in pixels, (0, 0) the upper left corner of the picture, x to the right and y down. A mask is
+Positions are in pixels, (0, 0) the upper left corner of the picture, x to the right and y down. A mask is
 sampled at the centres of 3 x 3 parts of every pixel; how many of the nine it covers, a whole number, is how
 much of the colour the pixel gets.
 """

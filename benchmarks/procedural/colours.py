@@ -12,8 +12,8 @@ Colour = tuple[float, float, float]
 def oklch(lightness: float, chroma: float, hue: float) -> Colour:
     """RGB in [0, 1] of lightness in [0, 1], chroma in [0, 0.3] and hue in turns.
 
-    What no screen shows is cut off. sRGB's transfer curve is replaced by a square root, which every machine
-    rounds alike.
+    Colours that no screen shows are clipped. sRGB's transfer curve is replaced by a square root, which every
+    machine rounds alike.
     """
     a, b = chroma * cosine(hue), chroma * sine(hue)
     long, medium, short = (

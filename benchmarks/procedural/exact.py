@@ -1,4 +1,4 @@
-"""Arithmetic and chance whose every bit is the same on every machine.
+"""Arithmetic and random numbers with the same bits on every machine.
 
 NumPy's sin, exp, power and arctan2, its float sums and BLAS round differently from one CPU and version
 to the next. Drawing therefore uses only what IEEE 754 rounds in one way, element by element (+ - * / sqrt
@@ -64,7 +64,7 @@ def clamp(x: Field) -> Field:
 
 
 class Dice:
-    """The random numbers of one thing, drawn from its name; equal parts give equal throws."""
+    """Random numbers seeded by a name; equal parts give equal numbers."""
 
     def __init__(self, *parts: str | int) -> None:
         self._random = generator("procedural", *parts).random

@@ -1,4 +1,4 @@
-"""What a family of drawn images is. Knows none of them, nor how anything is drawn."""
+"""What a family of procedural images is; knows no family, and nothing of how images are drawn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Family:
     """Images of one kind.
 
     version: raised whenever any pixel changes; class_names: with "/" between the levels of the hierarchy;
-    train, test: images of each class, of which the test images are indices 0 to test - 1 and the training
-    images those that follow, so that more of them would leave the test as it is.
+    train, test: images of each class; test images have the indices 0 to test - 1 and training images those
+    that follow, so more training images would leave the test set as it is.
     """
 
     name: str
@@ -34,5 +34,5 @@ class Family:
         return self.drawn(label, seed, index)
 
     def indices(self, split: str) -> range:
-        """Of the images of each class in "train" or "test"."""
+        """The indices of the images of each class in "train" or "test"."""
         return range(self.test) if split == "test" else range(self.test, self.test + self.train)

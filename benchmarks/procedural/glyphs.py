@@ -1,7 +1,7 @@
-"""Glyphs: characters of made-up alphabets, each image by a hand of its own.
+"""Glyphs: characters of made-up alphabets, each image in its own handwriting.
 
-After Omniglot (Lake et al., Science 2015). An image's index is its drawer: slant, pen, ink and paper are the
-drawer's for a whole alphabet, the wobble of each stroke is the image's.
+After Omniglot (Lake et al., Science 2015). An image's index stands for its drawer, who
+keeps one slant, pen, ink and paper for a whole alphabet; the wobble of each stroke is the image's.
 """
 
 from __future__ import annotations

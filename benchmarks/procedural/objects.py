@@ -1,7 +1,7 @@
 """Objects: five shapes x four patterns x four colours before clutter; every class is one combination.
 
-All combinations are classes, so each of the three says nothing of the other two, and none alone names the
-class. The object lies whole before the rest and throws a shadow; behind it are pieces of any colour and
+All combinations are classes, so each of the three tells nothing about the other two, and none alone names the
+class. The object lies whole in front of the rest and casts a shadow; behind it are pieces of any colour and
 pattern.
 """
 

@@ -1,4 +1,4 @@
-"""The plane that a texture is a function of: samples in turned, scaled and shifted coordinates."""
+"""The plane on which textures are functions: samples in turned, scaled and shifted coordinates."""
 
 from __future__ import annotations
 

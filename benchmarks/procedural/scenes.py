@@ -49,7 +49,7 @@ def draw(question: str, label: int, seed: int, index: int) -> Pixels:
 
 
 def solids(question: str, label: int, dice: Dice, camera: Camera) -> list[Solid]:
-    """What stands on the floor, so that `label` is the answer; the one that is asked for comes first."""
+    """The solids on the floor, such that `label` is the answer; the one asked about comes first."""
     return _MADE[question](dice, camera, label)
 
 

@@ -1,6 +1,6 @@
 """Solids on a floor, seen by one camera: what the scenes are built of.
 
-Places on the floor are (x, z) in metres, x to the right of the camera and z away from it; heights are y.
+Positions on the floor are (x, z) in metres, x to the right of the camera and z away from it; heights are y.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def laid(canvas: Canvas, camera: Camera, dice: Dice) -> None:
 
 
 def stood(canvas: Canvas, camera: Camera, solids: Sequence[Solid], light: float) -> None:
-    """Draw the solids, far ones first, and before them their shadows; light: the turn that it comes from."""
+    """Draw the shadows, then the solids, far ones first; light: the direction it comes from, in turns."""
     for solid in solids:
         _shadow(canvas, camera, solid, light)
     for solid in sorted(solids, key=lambda solid: -solid.z):

@@ -66,7 +66,7 @@ class Nib:
 
 
 def inked(strokes: Sequence[Sequence[Point]], nib: Nib) -> Mask:
-    """(192, 192): where polylines, in pixels of the picture, drawn with `nib`, leave ink."""
+    """(192, 192): the samples that polylines, in pixels of the picture, cover when drawn with `nib`."""
     mask = np.zeros((FINE * SIDE, FINE * SIDE), dtype=np.bool_)
     c, s = cosine(nib.turn), sine(nib.turn)
     for points in strokes:

@@ -1,17 +1,10 @@
 """Where images come from: each source is cut into train and test and decoded once into the store.
 
-- `source`   the nouns: `SourceData`, `Source`, and `Rows`, one split before it is decoded
+- `source`   `Source`, its `SourceData`, and `Rows`, one split before it is decoded
 - `lookup`   `open_source` and `source_names`: from what a user types to a source
 - `local`    a folder on disk, parquet or images; `parquet` and `folder` read the two layouts
 - `hub`      the same parquet files from the Hugging Face hub
-- `digits`   scikit-learn's digits, which are always there
-- `procedural`  images that are drawn, likewise
+- `digits`   scikit-learn's digits, which need no download
+- `procedural`  procedural images, which need none either
 - `table`    encoded images -> one memory-mapped uint8 table; `decode` does one image
 """
-
-from __future__ import annotations
-
-from benchmarks.sources.lookup import data_roots, may_mirror, open_source, source_names
-from benchmarks.sources.source import Source, SourceData
-
-__all__ = ["Source", "SourceData", "data_roots", "may_mirror", "open_source", "source_names"]

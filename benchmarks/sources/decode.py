@@ -2,8 +2,8 @@
 
 The rule, which is part of the key of every table (`RULE`): the first frame; EXIF orientation applied,
 as a viewer shows it; transparency laid over white; 16-bit grey keeps its upper 8 bits; grey, palette and
-CMYK through Pillow's conversion to RGB; then, if asked for, both sides squashed to `size` (bicubic, or
-bilinear where that is asked for, antialiased). JPEG is decoded at full resolution first.
+CMYK through Pillow's conversion to RGB; then, on request, both sides squashed to `size` (bicubic, or
+bilinear on request, antialiased). JPEG is decoded at full resolution first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def decode(
 ) -> Pixels:
     """The image as (H, W, 3) uint8; (size, size, 3) with `size`, through the filter `resample`.
 
-    DataError names `where` when it cannot be decoded: broken, truncated, of a kind without an 8-bit meaning.
+    DataError, naming `where`, for an image that is broken, truncated or of a kind without an 8-bit meaning.
     """
     try:
         data = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
@@ -43,7 +43,7 @@ def decode(
         raise
     except Exception as error:  # Pillow's plugins raise what they like on broken bytes, SyntaxError included
         raise DataError(
-            f"{where} is no image that can be decoded ({_reason(error)}); replace or remove it"
+            f"{where} cannot be decoded as an image ({_reason(error)}); replace or remove it"
         ) from error
     if size is not None and rgb.size != (size, size):
         rgb = rgb.resize((size, size), _FILTERS[resample])

@@ -31,7 +31,7 @@ class _Rows:
         return load_digits().target.astype(np.int64), tuple("0123456789")
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
-        """As PNG, so that digits go the way of every other image."""
+        """As PNG, so that digits are decoded like every other image."""
         from PIL import Image
         from sklearn.datasets import load_digits
 

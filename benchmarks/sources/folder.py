@@ -21,7 +21,7 @@ class FolderRows:
     """One split: the images below the class folders of `path` (see `Rows`).
 
     Folders within a class folder belong to the class; a class folder may be a link. Hidden files and
-    files of other kinds are passed over.
+    files of other kinds are skipped.
     """
 
     def __init__(self, title: str, path: Path) -> None:

@@ -1,15 +1,15 @@
 """Data sets from the Hugging Face hub: the parquet files of a repository, read like local ones.
 
 Downloads go through `huggingface_hub`, which reads HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN
-itself; `datasets` would bring a second cache and a second reader and is not used. What is complete in
-the hub's cache is taken as it is, without asking the network: a data set does not change between two runs.
+itself; `datasets` would bring a second cache and a second reader and is not used. A
+complete copy in the hub's cache is used without asking the network: a data set does not change between runs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.errors import DataError
+from benchmarks.errors import DataError, pip_install
 from benchmarks.progress import Progress
 from benchmarks.sources.local import LocalSource
 from benchmarks.sources.parquet import Columns
@@ -20,7 +20,7 @@ from benchmarks.store import Store
 class HubSource:
     """The data set `repository` of the hub, with an official test split, as the source `name`.
 
-    looked: where it was looked for before, in words, for the error.
+    looked: where it was looked for before, in words, for errors.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class HubSource:
             from huggingface_hub import constants, snapshot_download
         except ImportError as error:
             raise DataError(
-                f"{self.name} is not there ({self.looked}), and to download it the package "
-                f"huggingface-hub is needed; install it, or {way_out}"
+                f"{self.name} is not there ({self.looked}), and downloading it needs the package "
+                f"huggingface-hub; type {pip_install('huggingface-hub')}, or {way_out}"
             ) from error
         try:
             return Path(
@@ -74,7 +74,7 @@ class HubSource:
                 reason = "HF_HUB_OFFLINE is set: unset it"
             else:
                 first = f"{error}".strip().split("\n")[0] or type(error).__name__
-                reason = f"{constants.ENDPOINT} did not give it ({first}): try again"
+                reason = f"{constants.ENDPOINT} did not serve it ({first}): try again"
             raise DataError(
                 f"{self.name} is not there ({self.looked}; the hub's cache in {constants.HF_HUB_CACHE} "
                 f"does not hold it), and {reason}, or {way_out}"

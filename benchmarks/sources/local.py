@@ -1,8 +1,8 @@
 """A folder on disk as a source: which files are its splits, and which of them serve as train and test.
 
 Parquet files go by their names (`train-00000-of-00005.parquet`, `data/test-...`, `train/0000.parquet`),
-image folders by `train/`, `test/`, `valid/`, `val/`, `validation/`. Where there is no test split, the
-validation split serves; where there is neither, a fifth of each class is drawn.
+image folders by `train/`, `test/`, `valid/`, `val/`, `validation/`. Without a test split, the validation
+split serves as test; without either, a fifth of each class is drawn.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet$")
 class LocalSource:
     """The folder `path` under the name that a user typed.
 
-    official: the data set is known to have a test split of its own, so that none is ever drawn.
+    official: the data set has a test split of its own, so none is ever drawn.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LocalSource:
             tables = {name: open_table(rows, store, progress, size) for name, rows in splits.items()}
         except PermissionError as error:
             raise DataError(
-                f"{error.filename} cannot be read; give yourself the right to, or copy it"
+                f"{error.filename} cannot be read; give yourself permission to read it, or copy it"
             ) from error
         if "test" in tables:
             train, test = tables["train"], tables["test"]
@@ -72,7 +72,7 @@ class LocalSource:
         return pair(train, test, title=self.name, rule=rule, size=size, terms=self.terms)
 
     def splits(self) -> dict[str, Rows]:
-        """The splits in use: train, and test or valid where there is one; DataError if files are missing."""
+        """The splits in use: train, and test or valid if there is one; DataError if files are missing."""
         if not self.path.is_dir():
             what = "is a file, not a folder" if self.path.exists() else "does not exist"
             raise DataError(

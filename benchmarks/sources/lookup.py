@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.errors import DataError, unknown
 from benchmarks.sources.digits import Digits
 from benchmarks.sources.parquet import Columns
-from benchmarks.sources.procedural import DRAWN, Procedural
+from benchmarks.sources.procedural import PROCEDURAL, ProceduralSource
 from benchmarks.sources.source import Source
 
 
@@ -56,7 +56,7 @@ KNOWN = {
         terms="no licence stated; cite Krizhevsky (2009)",
     ),
     "omniglot": Known(
-        "Omniglot: handwritten characters, classes named alphabet/character, that you provide",
+        "Omniglot: handwritten characters that you provide, classes named alphabet/character",
         ("omniglot",),
         columns=Columns("image", "character"),
         terms="MIT licence; cite Lake, Salakhutdinov and Tenenbaum (2015)",
@@ -71,7 +71,7 @@ KNOWN = {
 
 
 def data_roots() -> tuple[Path, ...]:
-    """The folders named by $CARRYOVER_DATA (several are parted as in PATH)."""
+    """The folders named by $CARRYOVER_DATA (several are separated as in PATH)."""
     roots = os.environ.get("CARRYOVER_DATA", "").split(os.pathsep)
     return tuple(Path(root).expanduser() for root in roots if root)
 
@@ -80,7 +80,7 @@ def source_names() -> dict[str, str]:
     """Every source by name with one line on it; opens no data."""
     return {
         "digits": "scikit-learn's digits: 1,797 images of 8x8 pixels, 10 classes (always there)",
-        **{name: f"{drawn.summary} (drawn, 64x64 pixels)" for name, drawn in DRAWN.items()},
+        **{name: f"{spec.summary} (procedural, 64x64 pixels)" for name, spec in PROCEDURAL.items()},
         **{name: known.summary for name, known in KNOWN.items()},
         "folder:PATH": "a folder of images (CLASS/*.jpg or train/CLASS/*.jpg) or of parquet files",
         "NAME": "the folder $CARRYOVER_DATA/NAME, laid out likewise",
@@ -88,24 +88,24 @@ def source_names() -> dict[str, str]:
 
 
 def may_mirror(name: str) -> bool:
-    """Whether the images of a source keep their class when flipped left to right; True where nobody said."""
+    """Whether a source's images keep their class when flipped left to right; True unless stated otherwise."""
     if name in KNOWN:
         return KNOWN[name].mirror
-    return name != "digits" and (name not in DRAWN or DRAWN[name].mirror)
+    return name != "digits" and (name not in PROCEDURAL or PROCEDURAL[name].mirror)
 
 
 def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
     """The source that `name` stands for; nothing is read before `load`.
 
-    roots: where to look for folders, $CARRYOVER_DATA by default. RequestError for a name that nothing
-    stands for, DataError for a known data set that is neither on disk nor to be had from the hub.
+    roots: where to look for folders, $CARRYOVER_DATA by default. RequestError for an unknown name,
+    DataError for a known data set that is neither on disk nor on the hub.
     """
     from benchmarks.sources.local import LocalSource
 
     if name == "digits":
         return Digits()
-    if name in DRAWN:
-        return Procedural(name)
+    if name in PROCEDURAL:
+        return ProceduralSource(name)
     if name.startswith("folder:"):
         typed = name.removeprefix("folder:")
         if not typed:
@@ -130,7 +130,7 @@ def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
     if known is None:
         there = [path.name for root in roots for path in root.iterdir() if path.is_dir()]
         way_out = "A folder of your own: folder:PATH, or NAME for $CARRYOVER_DATA/NAME."
-        raise unknown("source", name, {"digits", *DRAWN, *KNOWN, *there}, way_out)
+        raise unknown("source", name, {"digits", *PROCEDURAL, *KNOWN, *there}, way_out)
     looked = [str(root / folder) for root in roots for folder in known.folders]
     where = f"looked for in {' and '.join(looked)}" if looked else "CARRYOVER_DATA is not set"
     if known.hub is None:

@@ -92,7 +92,7 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     except (pa.ArrowException, OSError) as error:
         size = file.stat().st_size if file.is_file() else 0
         raise DataError(
-            f"{file} is no whole parquet file ({size:,} bytes: {_first_line(error)}); "
+            f"{file} is no complete parquet file ({size:,} bytes: {_first_line(error)}); "
             "it may be truncated: copy or download it again"
         ) from error
 

@@ -1,4 +1,4 @@
-"""A source that is typed as a folder, `folder:PATH`."""
+"""Sources that are typed as a folder, `folder:PATH`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PREFIX = "folder:"
 
 
 def folder_name(source: str) -> str | None:
-    """The last part of the path that is typed, whatever way it leads there; None for a source with a name."""
+    """The name of the folder at the end of `folder:PATH`, links resolved; None for any other source."""
     if not source.startswith(PREFIX):
         return None
     return Path(source.removeprefix(PREFIX)).expanduser().resolve().name

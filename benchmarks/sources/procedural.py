@@ -1,4 +1,4 @@
-"""Sources that are drawn (`benchmarks.procedural`): the families, and coarser labels of the same images."""
+"""Procedural images as sources: the families, and coarser labels of the same images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a source of drawn images is.
+class ProceduralSpec:
+    """What a procedural source shows.
 
-    level: which part of the classes' names, between "/", is the label; None for the whole name; mirror:
+    level: which part of a class name, between "/", is the label; None for the whole name; mirror:
     whether an image flipped left to right keeps its class.
     """
 
@@ -33,40 +33,44 @@ class Drawn:
     mirror: bool = True
 
 
-DRAWN = {
-    "glyphs": Drawn("glyphs", "characters of 12 made-up alphabets, 144 classes", mirror=False),
-    "glyph-alphabets": Drawn("glyphs", "which of 12 alphabets a character is of", 0, mirror=False),
-    "textures": Drawn("textures", "surfaces of any colours, 30 classes"),
-    "texture-groups": Drawn("textures", "which of 5 groups a texture belongs to", 0),
-    "objects": Drawn("objects", "5 shapes x 4 patterns x 4 colours before clutter, 80 classes"),
-    "objects-shape": Drawn("objects", "the shape alone, 5 classes", 0),
-    "objects-pattern": Drawn("objects", "the pattern alone, 4 classes", 1),
-    "objects-colour": Drawn("objects", "the colour alone, 4 classes", 2),
-    "scenes-count": Drawn("scenes-count", "how many solids stand on a floor, 8 classes"),
-    "scenes-distance": Drawn("scenes-distance", "how far the nearest solid is, 6 classes"),
-    "scenes-location": Drawn(
+PROCEDURAL = {
+    "glyphs": ProceduralSpec("glyphs", "characters of 12 made-up alphabets, 144 classes", mirror=False),
+    "glyph-alphabets": ProceduralSpec(
+        "glyphs", "which of 12 alphabets a character belongs to", 0, mirror=False
+    ),
+    "textures": ProceduralSpec("textures", "surfaces of any colours, 30 classes"),
+    "texture-groups": ProceduralSpec("textures", "which of 5 groups a texture belongs to", 0),
+    "objects": ProceduralSpec("objects", "5 shapes x 4 patterns x 4 colours before clutter, 80 classes"),
+    "objects-shape": ProceduralSpec("objects", "the shape alone, 5 classes", 0),
+    "objects-pattern": ProceduralSpec("objects", "the pattern alone, 4 classes", 1),
+    "objects-colour": ProceduralSpec("objects", "the colour alone, 4 classes", 2),
+    "scenes-count": ProceduralSpec("scenes-count", "how many solids stand on a floor, 8 classes"),
+    "scenes-distance": ProceduralSpec("scenes-distance", "how far the nearest solid is, 6 classes"),
+    "scenes-location": ProceduralSpec(
         "scenes-location", "where on the floor the pawn stands, 9 classes", mirror=False
     ),
-    "scenes-orientation": Drawn("scenes-orientation", "which way the truck faces, 8 classes", mirror=False),
+    "scenes-orientation": ProceduralSpec(
+        "scenes-orientation", "which way the truck faces, 8 classes", mirror=False
+    ),
 }
 
 
-class Procedural:
-    """One of `DRAWN`, by its name."""
+class ProceduralSource:
+    """One of the sources in `PROCEDURAL`, by its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
-        """See `Source.load`; what shares a family shares its table."""
+        """See `Source.load`; sources of one family share its table."""
         from benchmarks.sources.table import open_table
 
-        drawn = DRAWN[self.name]
+        spec = PROCEDURAL[self.name]
         # Not by an import statement, which would make the code that draws a part of the key of every record,
         # also of those on other data. What it draws is in the key: the fingerprint of the pixels.
-        family: Family = import_module("benchmarks.procedural.families").FAMILIES[drawn.family]
+        family: Family = import_module("benchmarks.procedural.families").FAMILIES[spec.family]
         train, test = (
-            at_level(open_table(_split(family, split), store, progress, size), drawn.level)
+            at_level(open_table(_split(family, split), store, progress, size), spec.level)
             for split in ("train", "test")
         )
         rule = f"drawn with seed {SEED}: {family.train} training and {family.test} test images of each of "
@@ -74,8 +78,8 @@ class Procedural:
         return pair(train, test, title=self.name, rule=rule, size=size, terms=TERMS)
 
 
-def _split(family: Family, split: str) -> Drawings:
-    return Drawings(f"{family.name} {split}", family, family.indices(split), SEED)
+def _split(family: Family, split: str) -> ProceduralRows:
+    return ProceduralRows(f"{family.name} {split}", family, family.indices(split), SEED)
 
 
 def at_level(data: Labelled, level: int | None) -> Labelled:
@@ -87,8 +91,8 @@ def at_level(data: Labelled, level: int | None) -> Labelled:
     return Labelled(data.inputs, np.array([names.index(part) for part in parts])[data.labels], names)
 
 
-class Drawings:
-    """The same indices of every class of a family before they are drawn, the classes in turn (see `Rows`)."""
+class ProceduralRows:
+    """Images of a family before they are drawn: the same indices of every class, in turn (see `Rows`)."""
 
     def __init__(self, title: str, family: Family, indices: range, seed: int) -> None:
         self.title = title
@@ -105,7 +109,7 @@ class Drawings:
         return np.tile(np.arange(len(names)), len(self._indices)), names
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
-        """As PPM, a line of text before the pixels, so that they go the way of every other image."""
+        """As PPM (a line of text, then the pixels), so that they are decoded like every other image."""
         # glibc returns each large array to the system and faults it in again for the next, which takes longer
         # than drawing; from the first block of this size that is freed, it keeps what it has.
         np.empty(2**24, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The nouns of a source, and how two splits, or one, become train and test."""
+"""What a source is, and how two splits, or one, become train and test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceData:
     """A data set cut into train and test, both over the same class names, every class in both.
 
     fingerprint: hash of pixels, labels and class names of both; rule: how they were cut and sized, in words;
-    terms: under which terms the data may be used, where they are known.
+    terms: the terms of use of the data, if known.
     """
 
     train: Labelled
@@ -36,7 +36,7 @@ class SourceData:
 
 
 class Source(Protocol):
-    """Something that can be loaded; opening it costs next to nothing."""
+    """A data set that can be loaded; opening it costs next to nothing."""
 
     @property
     def name(self) -> str:
@@ -46,8 +46,8 @@ class Source(Protocol):
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
         """Train and test, decoded into `store` first if they are not there.
 
-        size: side in pixels to which every image is squashed; None takes them as they are, and then all
-        have one size. DataError for data that is missing or damaged.
+        size: side in pixels to which every image is squashed; None keeps the images as they are, and they
+        must then share one size. DataError for missing or damaged data.
         """
         ...
 
@@ -65,20 +65,20 @@ class Rows(Protocol):
         ...
 
     def labels(self) -> tuple[Indices, tuple[str, ...]]:
-        """Labels (N,) and the class names they index; DataError where one has no name."""
+        """Labels (N,) and the class names they index; DataError if a label has no name."""
         ...
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
-        """From row `start` on: where the image stands, for errors, and the encoded image or its file."""
+        """From row `start` on: where each image is, for errors, and the encoded image or its file."""
         ...
 
 
 def pair(
     train: Labelled, test: Labelled, *, title: str, rule: str, size: int | None, terms: str = ""
 ) -> SourceData:
-    """The source of two splits; DataError unless classes and image size agree and no class is empty.
+    """The data of two splits; DataError unless classes and image size agree and no class is empty.
 
-    rule: how the two were cut; `size` is added to it.
+    rule: how the two were cut, to which `size` is added.
     """
     if train.class_names != test.class_names:
         missing = [

@@ -4,8 +4,8 @@ An entry of kind "images" holds `pixels.npy` (N, H, W, 3), `labels.npy` (N,) and
 is what the files look like from outside (path, size, times), so opening it again reads no image; the
 fingerprint inside is of the decoded pixels and the same wherever the files lie.
 
-A table is decoded piece by piece. Each piece comes to disk whole; a run that was interrupted goes on
-after the last one, and the table has the same bytes as an undisturbed one, with any number of workers.
+A table is decoded piece by piece. Each piece is written whole; an interrupted run continues after the last
+piece, and the table has the same bytes as without interruption, with any number of workers.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _UNWRITABLE = frozenset(
 def stamp(paths: Iterable[Path]) -> str:
     """What the files look like from outside: path, size, and times of change of content and of inode.
 
-    The inode's time cannot be set back, so content that was exchanged under an old date is noticed.
-    DataError for a file that is gone, such as a dangling link.
+    The inode's time cannot be set back, so content replaced under an old date is noticed. DataError for a
+    missing file, such as a dangling link.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -71,9 +71,8 @@ def open_table(
 ) -> Labelled:
     """The split as N labelled images, decoded first if the store has no table of it.
 
-    size: as in `Source.load`, through the filter `resample`; workers: decoding threads, by default as many
-    as there are cores, at most 8.
-    DataError for a damaged image or label, RequestError where the store cannot be written.
+    size: as in `Source.load`, through the filter `resample`; workers: decoding threads, by default one per
+    core and at most 8. DataError for a damaged image or label, RequestError if the store cannot be written.
     """
     from benchmarks.sources import decode  # Pillow's plugins load only where something is decoded
 

@@ -4,9 +4,9 @@
     embedded-episodes?way=5
     meta-dataset
 
-Every source gives `episodes` episodes, drawn by Meta-Dataset's rule (`benchmarks.episodes.rule`) from
-(seed, source, split, number), so that they are the same for every method, network and worker count.
-The pool to meta-train on holds the training classes of the same sources, or of those that `pool` names.
+Every source gives `episodes` episodes, drawn as in Meta-Dataset (`benchmarks.episodes.sampler`) from (seed,
+source, split, number), so they are the same for every method, network and worker count. The pool to
+meta-train on holds the training classes of the same sources, or of those that `pool` names.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.episodes.pool import EpisodePool
 from benchmarks.episodes.recorded import RecordedEpisodes
-from benchmarks.episodes.rule import Rule
 from benchmarks.episodes.sampler import Sampler
 from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_keys
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Pool, Stream, StreamInfo, Task
 from benchmarks.tfrecords.known import META_DATASET
 
@@ -44,7 +44,7 @@ class EpisodeStream(Stream):
     """Episodes over the test classes of some sources."""
 
     catalogue: ClassVar[Mapping[str, str]] = {
-        "embedded-episodes": "episodes of glyphs, textures and objects; drawn here",
+        "embedded-episodes": "episodes of glyphs, textures and objects; procedural",
         "meta-dataset": "Meta-Dataset's ten sources, from its records in $CARRYOVER_DATA/meta-dataset",
         "episodes:SOURCE+SOURCE": "any sources, e.g. episodes:cifar100+meta-dataset/aircraft?episodes=200",
     }
@@ -53,15 +53,15 @@ class EpisodeStream(Stream):
     class Parameters:
         """
         episodes: how many of each source
-        size: side in pixels that images are brought to
+        size: side in pixels that images are squashed to
         way: most classes of an episode
         support: most support images of an episode (Meta-Dataset: 500)
         queries: most query images of a class
-        classes: test (those held out from the pool; the rest of a source is its pool) or all
+        classes: test (held out from the pool, which has the rest of a source) or all
         per_class: images of each class that may be drawn (all by default; not for records)
-        pool: sources to prepare on, joined by "+" (the same ones by default, where classes=test)
-        pool_per_class: images of each class in the pool (by default all, and of records, which have millions,
-            the first 100)
+        pool: sources to prepare on, joined by "+" (with classes=test, the same ones by default)
+        pool_per_class: images of each class in the pool (by default all; of records, which have millions, the
+            first 100)
         """
 
         episodes: int = 600
@@ -82,7 +82,7 @@ class EpisodeStream(Stream):
         self._name = canonical(name, parameters)
         self._parameters = parameters
         self._place = place
-        self._rule = _rule(self._name, parameters)
+        self._config = _config(self._name, parameters)
         if not 1 <= parameters.episodes <= 10**6:
             raise RequestError(f"{self._name}: episodes={parameters.episodes} lies outside 1 to 1000000")
         if not 1 <= parameters.size <= 4096:
@@ -99,7 +99,7 @@ class EpisodeStream(Stream):
         if twice := sorted({name for name in called if called.count(name) > 1}):
             same = ", ".join(source.typed for source in self._sources if source.name in twice)
             raise RequestError(
-                f"{self._name}: two sources are called {', '.join(twice)} ({same}), and numbers are named by "
+                f"{self._name}: two sources are called {', '.join(twice)} ({same}), and results are named by "
                 "source; take one of them at a time"
             )
         self._classes = [source.classes("test") for source in self._sources]
@@ -109,7 +109,8 @@ class EpisodeStream(Stream):
         both = [source.typed for source in pooled if source.name in called]
         if whole and both:
             raise RequestError(
-                f"{self._name}: {', '.join(both)} cannot be both pool and test where classes=all"
+                f"{self._name}: {', '.join(both)} cannot be both pool and test set with classes=all; take "
+                "another pool, or classes=test"
             )
         self._pool = self._pooled(pooled)
         self._info = self._describe()
@@ -119,11 +120,11 @@ class EpisodeStream(Stream):
         return self._info
 
     def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
-        """One task for each episode (its support images); the exam holds the queries."""
+        """One task per episode (its support images); the exam holds the queries."""
         tasks: list[Task] = []
         test: dict[int, Labelled] = {}
         for number, (source, classes) in enumerate(zip(self._sources, self._classes, strict=True)):
-            sampler = Sampler(classes, self._rule, seed)
+            sampler = Sampler(classes, self._config, seed)
             draws = [sampler.draw(episode) for episode in range(self._parameters.episodes)]
             bank = source.bank("test", drawn_keys(draws))
             nothing = bank.inputs.select(np.arange(0))
@@ -146,8 +147,8 @@ class EpisodeStream(Stream):
         if not trained:
             return None
         validated = [source for source in trained if source.has("valid")]
-        validation = EpisodePool(validated, "valid", self._rule) if validated else None
-        return EpisodePool(trained, "train", self._rule, validation)
+        validation = EpisodePool(validated, "valid", self._config) if validated else None
+        return EpisodePool(trained, "train", self._config, validation)
 
     def _open(self, name: str, *, whole: bool) -> EpisodeSource:
         if name.startswith(RECORDS):
@@ -189,7 +190,7 @@ class EpisodeStream(Stream):
             class_names=tuple(names),
             order=None,
             data=digest.hexdigest(),
-            rule=f"{self._parameters.episodes} episodes of each source; {self._rule.describe()}; {rules}",
+            rule=f"{self._parameters.episodes} episodes of each source; {self._config.describe()}; {rules}",
             image_size=(side, side),
             sizes=tuple((0, 0, int(found.counts.sum())) for found in self._classes),
             mirror=all(source.mirror for source in self._sources),
@@ -199,9 +200,9 @@ class EpisodeStream(Stream):
         )
 
 
-def _rule(name: str, parameters: EpisodeStream.Parameters) -> Rule:
+def _config(name: str, parameters: EpisodeStream.Parameters) -> EpisodeConfig:
     """RequestError in the words that are typed."""
-    way, support, least = parameters.way, parameters.support, Rule.least_way
+    way, support, least = parameters.way, parameters.support, EpisodeConfig.least_way
     if way < least:
         raise RequestError(f"{name}: way={way} is fewer than {least}, the fewest classes of an episode")
     if support < way:
@@ -211,7 +212,7 @@ def _rule(name: str, parameters: EpisodeStream.Parameters) -> Rule:
             f"support={way} or more{smaller}"
         )
     try:
-        return Rule(most_way=way, most_support=support, most_queries=parameters.queries)
+        return EpisodeConfig(most_way=way, most_support=support, most_queries=parameters.queries)
     except RequestError as error:
         raise RequestError(f"{name}: {error}") from None
 
@@ -220,6 +221,6 @@ def _listed(stream: str, names: str) -> tuple[str, ...]:
     found = tuple(filter(None, names.split("+")))
     if not found or len(set(found)) < len(found):
         raise RequestError(
-            f"{stream}: {names!r} names no sources or one twice; join them by +, as in omniglot+dtd"
+            f"{stream}: {names!r} names no source, or one twice; join sources by +, as in omniglot+dtd"
         )
     return found

@@ -1,7 +1,7 @@
 """Split streams that have names of their own.
 
-What a preset says is in its stream's identity, so the list is no part of a record's key: one more makes no
-record stale.
+All that a preset says is in its stream's identity, so this list is no part of a record's key, and adding a
+preset makes no record stale.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PRESETS = {
         "digits", 5, "scikit-learn's 8x8 digits, 5 tasks of 2 classes; ships with Carryover", mirror=False
     ),
     "split-glyphs": Preset(
-        "glyphs", 12, "characters of made-up alphabets, 12 tasks of 12 classes; drawn here", mirror=False
+        "glyphs", 12, "characters of made-up alphabets, 12 tasks of 12 classes; procedural", mirror=False
     ),
     "split-objects": Preset(
-        "objects", 10, "shape x pattern x colour before clutter, 10 tasks of 8 classes; drawn here"
+        "objects", 10, "shape x pattern x colour before clutter, 10 tasks of 8 classes; procedural"
     ),
-    "split-textures": Preset("textures", 5, "surfaces of any colours, 5 tasks of 6 classes; drawn here"),
+    "split-textures": Preset("textures", 5, "surfaces of any colours, 5 tasks of 6 classes; procedural"),
 }

@@ -23,7 +23,7 @@ VERSION = 1  # of the arithmetic below: part of a shifted table's fingerprint
 
 
 def shifted(chunk: Chunk, shift: Shift, level: float, place: Place) -> Chunk:
-    """`chunk` seen through `shift` at `level` in [0, 1]; level 0 is the chunk itself.
+    """`chunk` under `shift` at `level` in [0, 1]; level 0 is the chunk itself.
 
     rotation: counter-clockwise by 90 level degrees, bilinear, black corners; contrast: every pixel
     moves towards the image's mean by the share 0.8 level.

@@ -1,10 +1,10 @@
-"""Split streams, to learn continually: the classes of one source in equal parts, one part a task.
+"""Split streams, for continual learning: the classes of one source in equal parts, one part per task.
 
     split-cifar100?tasks=20&scenario=class
     split:folder:/data/birds?tasks=10&size=224
 
-With scenario=domain every task has all classes, seen through a shift that grows from task to task
-(`shifts`). The class order is numpy's RandomState(order).permutation, as the field's papers have it.
+With scenario=domain every task has all classes, under a shift that grows from task to task (`shifts`). The
+class order is numpy's RandomState(order).permutation, as in the field's papers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.naming import canonical
 from benchmarks.seeds import generator
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
 from benchmarks.streams.shifts import Shift, shifted
@@ -38,12 +38,12 @@ class SplitStream(Stream):
     @dataclass(frozen=True)
     class Parameters:
         """
-        tasks: how many; it divides the classes (the preset's number, or 10)
+        tasks: number of tasks, a divisor of the number of classes (default: the preset's, or 10)
         scenario: task (identity known), class (one growing label space) or domain (one label space)
         order: seed of the class order
         per_class: images of each class to use for train and val, drawn per seed (all by default)
-        size: side in pixels that all images are brought to
-        val: share of each class that is cut from train for validation
+        size: side in pixels that all images are squashed to
+        val: share of each class's training images held out for validation
         shift: what grows from task to task in a domain stream, rotation or contrast
         mirror: whether a mirrored image keeps its class (training may flip images then)
         """

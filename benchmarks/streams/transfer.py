@@ -1,11 +1,11 @@
-"""Transfer streams: tasks that are each learnt from a fresh start, with a fixed train, val and test.
+"""Transfer streams: every task is learnt from a fresh start, with fixed train, val and test sets.
 
     vtab-1k?only=cifar+dtd+eurosat
     fgvc
     embedded-transfer?only=digits&size=32
     transfer:folder:~/birds+cifar100?train=800&val=200
 
-The parts are what the files, or the rule, say; a seed changes nothing. Class ids run on from task to task.
+Files or a rule fix the three sets, so the seed changes nothing. Class ids continue from task to task.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import ClassVar
 
 from benchmarks.errors import DataError, RequestError, unknown
 from benchmarks.naming import canonical
-from benchmarks.sources import data_roots
+from benchmarks.sources.lookup import data_roots
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
 from benchmarks.transfer import embedded, fgvc, own, vtab
-from benchmarks.transfer.recipe import RECIPES, Recipe
 from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
+from benchmarks.transfer.transforms import TRANSFORMS, Transforms
 
 
 @dataclass(frozen=True)
 class Suite:
     """The tasks of one name, in order.
 
-    size: side of their images unless it is given; selection: how options are chosen unless a user says
-    otherwise, as the published tables have it; "": as the protocol has it.
+    size: default side of their images in pixels; selection: how options are chosen by default, as in the
+    published tables, "" for the protocol's default.
     """
 
     tasks: tuple[TransferTask, ...]
@@ -49,7 +49,7 @@ SUITES = {
         fgvc.TASKS, SIZE, "five fine-grained tasks: CUB-200, NABirds, Flowers, Dogs, Cars", SELECTION
     ),
     "embedded-transfer": Suite(
-        embedded.TASKS, 64, "ten small tasks of 800 + 200 training images; drawn here, and digits"
+        embedded.TASKS, 64, "ten small tasks of 800 + 200 training images: procedural ones and digits"
     ),
 }
 
@@ -65,16 +65,16 @@ class TransferStream(Stream):
     @dataclass(frozen=True)
     class Parameters:
         """
-        only: some of the tasks, with a plus between them (all by default)
-        size: side in pixels that all images are brought to (224; 64 for embedded-transfer)
-        recipe: how images reach the network
-        train: images to train on, of sources (800)
-        val: images to choose options on, of sources (200)
+        only: names of some of the tasks, joined by "+" (all by default)
+        size: side in pixels that all images are squashed to (224; 64 for embedded-transfer)
+        transforms: how images reach the network
+        train: images to train on, for tasks that are sources (800)
+        val: images to choose options on, for tasks that are sources (200)
         """
 
         only: str = ""
         size: int | None = None
-        recipe: str = "vtab"
+        transforms: str = "vtab"
         train: int | None = None
         val: int | None = None
 
@@ -87,8 +87,8 @@ class TransferStream(Stream):
         size = (suite.size if suite else SIZE) if parameters.size is None else parameters.size
         if not 1 <= size <= 4096:
             raise RequestError(f"{name}: size={size} lies outside 1 to 4096")
-        if parameters.recipe not in RECIPES:
-            raise unknown("recipe", parameters.recipe, RECIPES)
+        if parameters.transforms not in TRANSFORMS:
+            raise unknown("transforms", parameters.transforms, TRANSFORMS)
         suite = suite or _own(name, parameters, place, size)
         _check_counts(name, parameters)
         tasks = _chosen(name, suite, parameters.only)
@@ -100,7 +100,7 @@ class TransferStream(Stream):
             val=None if parameters.val == VAL else parameters.val,
         )
         self._parts = [load(place, size) for load in _found(name, tasks, shown)]
-        info = _described(canonical(name, shown), tasks, self._parts, RECIPES[parameters.recipe], size)
+        info = _described(canonical(name, shown), tasks, self._parts, TRANSFORMS[parameters.transforms], size)
         self._info = replace(info, selection=suite.selection)
 
     @property
@@ -164,7 +164,7 @@ def _found(name: str, tasks: Sequence[TransferTask], typed: TransferStream.Param
 
 
 def _described(
-    name: str, tasks: Sequence[TransferTask], parts: Sequence[Parts], recipe: Recipe, size: int
+    name: str, tasks: Sequence[TransferTask], parts: Sequence[Parts], transforms: Transforms, size: int
 ) -> StreamInfo:
     classes: list[tuple[int, ...]] = []
     first = 0
@@ -186,10 +186,10 @@ def _described(
         class_names=tuple(word for part in parts for word in part.train.class_names),
         order=None,
         data=digest.hexdigest(),
-        rule="; ".join(["parts fixed, the same for every seed", *said, recipe.describe(size)]),
+        rule="; ".join(["parts fixed, the same for every seed", *said, transforms.describe(size)]),
         image_size=(size, size),
         sizes=tuple((len(part.train), len(part.val), len(part.test)) for part in parts),
-        mirror=recipe.mirror,
+        mirror=transforms.mirror,
         notes=tuple(dict.fromkeys(task.note for task in tasks if task.note)),
         task_names=tuple(task.name for task in tasks),
         groups=tuple(task.group for task in tasks) if all(task.group for task in tasks) else (),

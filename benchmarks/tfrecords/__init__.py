@@ -3,7 +3,7 @@
 - `known`    the ten sources and the extras by name, and the folder in which a source is looked for
 - `rows`     `open_images`: the wanted images of a source, decoded once into one table of the store
 - `index`    `open_files`: where the records of the files stand, found once; `RecordFile` reads them
-- `framing`  the frame around a record and its two checksums; `crc` computes them
+- `framing`  the frame around a record and its two checksums
 - `example`  the tf.train.Example inside: an encoded image and the number of its class
 """
 

@@ -2,7 +2,7 @@
 
 Example { Features features = 1 }; Features { map<string, Feature> feature = 1 }; a map entry is
 { key = 1, value = 2 }; Feature { BytesList bytes_list = 1 | FloatList float_list = 2 | Int64List
-int64_list = 3 }; each list { repeated value = 1 }, integers packed or not. Unknown fields are passed over.
+int64_list = 3 }; each list { repeated value = 1 }, integers packed or not. Unknown fields are skipped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def parse_example(payload: bytes) -> dict[str, Feature]:
-    """The features by name; lists of floats are passed over. ValueError for bytes that are no Example."""
+    """The features by name, without lists of floats; ValueError for bytes that are no Example."""
     found: dict[str, Feature] = {}
     for features in _messages(memoryview(payload), 1):
         for entry in _messages(features, 1):
@@ -32,7 +32,7 @@ def parse_example(payload: bytes) -> dict[str, Feature]:
 
 
 def image_and_label(payload: bytes) -> tuple[bytes, int]:
-    """The encoded image and the class number; ValueError says what of the two is missing or malformed."""
+    """The encoded image and the class number; ValueError says which of the two is missing or malformed."""
     features = parse_example(payload)
     image, label = features.get("image"), features.get("label")
     there = f"it has {', '.join(map(repr, features)) or 'none'}"

@@ -2,6 +2,7 @@
 
 u64 length, u32 masked CRC32C of the length, payload, u32 masked CRC32C of the payload, all
 little-endian; records follow each other without a gap from the first byte of the file to the last.
+CRC32C is Castagnoli's (RFC 3720, appendix B.4).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
-from benchmarks.tfrecords.crc import masked_crc32c
 
 Checksums = NDArray[np.uint32]
 
@@ -30,7 +31,7 @@ DAMAGED = "the file is damaged: copy it again or convert its source again"
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[int, int]]:
-    """(descriptor, size in bytes) of the file, open within the block; DataError where it cannot be opened."""
+    """(descriptor, size in bytes) of the file, open within the block; DataError if it cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -42,10 +43,10 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def walk(path: Path, most: int | None = None) -> Indices:
-    """Where the records start, and behind them where the last ends: (n + 1,) bytes, read frame by frame.
+    """The offsets of n records, then the end of the last: (n + 1,) bytes, found frame by frame.
 
-    most: of how many records, of all by default. Reads no payload. DataError, with file and offset, for a
-    wrong CRC of a length and a record cut off.
+    most: how many records to find, all by default. Reads no payload. DataError, with file and offset, for a
+    wrong CRC of a length and for a record cut off.
     """
     starts = [0]
     with opened(path) as (descriptor, size):
@@ -55,9 +56,9 @@ def walk(path: Path, most: int | None = None) -> Indices:
 
 
 def stored_checksums(path: Path, starts: Indices) -> Checksums:
-    """(n,) the masked CRC32C behind each payload, as it stands in the file; `starts` as of `walk`.
+    """(n,) the masked CRC32C that the file has behind each payload; starts: as from `walk`.
 
-    What it says of a payload is known once that is read. DataError where the file ends too early.
+    Whether a payload matches its own shows only when it is read. DataError if the file ends too early.
     """
     with opened(path) as (descriptor, _):
         stored = b"".join(
@@ -96,3 +97,9 @@ def read_payload(descriptor: int, path: Path, start: int, length: int) -> bytes:
     if crc != masked_crc32c(payload):
         raise DataError(f"{path}: the payload of the record at offset {start} has a wrong CRC; {DAMAGED}")
     return payload
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The CRC32C as TFRecords store it: rotated right by 15 bits, plus a constant, modulo 2^32."""
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

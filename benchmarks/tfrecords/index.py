@@ -1,4 +1,4 @@
-"""Where the records of TFRecord files stand, found once and kept; reading a record by its number.
+"""Finds the records of TFRecord files once and keeps their offsets; reads a record by its number.
 
 The starts of all records of a set of files, and the checksums stored with them, are one entry of kind
 "records" in the store, whose key is what the files look like from outside. An index file beside a record
@@ -40,8 +40,8 @@ _CHECKED = 16  # frames of a file that are compared with an index file beside it
 class RecordFile:
     """One file of n records; open only while it is read, so that any number of these can be held.
 
-    starts: (n + 1,) offsets of the frames in bytes, and where the last ends; index: the file beside it
-    that said so, if one did; checksums: (n,) of the payloads, as stored.
+    starts: (n + 1,) offsets of the frames in bytes, and where the last ends; index: the index file that they
+    come from, if any; checksums: (n,) of the payloads, as stored.
     """
 
     path: Path
@@ -89,7 +89,7 @@ def open_files(
 ) -> tuple[RecordFile, ...]:
     """The record files at `paths`; their frames are walked, or their index files read, once per store.
 
-    title: for the bar; most: the first so many records of each file, all by default. DataError for a
+    title: for the bar; most: how many records of each file, from the first; all by default. DataError for a
     missing file, a damaged frame, an index file that does not fit.
     """
     beside: list[Path | None] = [
@@ -131,7 +131,7 @@ def open_files(
 
 
 def read_index(path: Path, index: Path) -> Indices:
-    """The starts as in `walk`, from an index file; DataError, naming the line, where it does not fit."""
+    """The starts as in `walk`, from an index file; DataError, naming the line, if it does not fit."""
 
     def refuse(reason: str) -> DataError:
         return DataError(f"{index} does not fit {path.name}: {reason}; remove it, it is not needed")

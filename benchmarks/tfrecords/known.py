@@ -53,7 +53,7 @@ META_DATASET = {
 def source_folder(name: str, *, roots: Sequence[Path] | None = None) -> Path:
     """The folder with the records of the source `name`; nothing in it is read.
 
-    roots: where to look, $CARRYOVER_DATA by default. RequestError for an unknown name, DataError where
+    roots: where to look, $CARRYOVER_DATA by default. RequestError for an unknown name, DataError if
     no folder of that name holds a dataset_spec.json.
     """
     if name not in META_DATASET:

@@ -1,7 +1,7 @@
 """The wanted images of a source's class files -> one table in the store.
 
-Episodes name images as (class, number within the class). What all of them want is decoded once, each
-image a single time; `RecordImages.rows` says where an image went.
+Episodes name images as (class, number within the class). All images that any of them wants are decoded once;
+`RecordImages.rows` says where an image went.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RecordImages:
     """Decoded images of a source.
 
     images: labels are positions in the list of class files; pairs: (N, 2) class position and image number
-    of each row, in increasing order; rule: how they came to their size, in words.
+    of each row, in increasing order; rule: how they were resized, in words.
     """
 
     images: Labelled
@@ -77,8 +77,8 @@ def open_records(
 ) -> tuple[RecordFile, ...]:
     """The records of class files, as `open_files` finds them.
 
-    most: the first so many of each class, all by default. DataError for a file that is missing, damaged, or
-    has more or fewer records than promised.
+    most: how many records of each class, from the first; all by default. DataError for a file that is
+    missing or damaged, or has more or fewer records than promised.
     """
     opened = open_files([file.path for file in files], store, progress, title, most)
     for file, found in zip(files, opened, strict=True):
@@ -110,12 +110,12 @@ def open_images(
     workers: int | None = None,
     records: Callable[[], Sequence[RecordFile]] | None = None,
 ) -> RecordImages:
-    """The images `numbers` (M,) of `classes` (M,), positions in `files`; decoded if the store has them not.
+    """The images `numbers` (M,) of `classes` (M,), positions in `files`; decoded if the store lacks them.
 
     title: the source, for bars and errors; a pair may be named several times; size: side in pixels to
-    which images are squashed; workers: as in `open_table`; records: finds those of all `files`, where that
-    is done anyway; otherwise files of classes that nobody wants are not touched. DataError names the file
-    for one that is missing, damaged, or not what the spec promises.
+    which images are squashed; workers: as in `open_table`; records: finds the records of all `files`, if the
+    caller does that anyway; otherwise only files of wanted classes are opened. DataError, naming the file,
+    if one is missing, damaged or not what dataset_spec.json promises.
     """
     rows = RecordRows(title, files, classes, numbers, store, progress, records)
     images = open_table(rows, store, progress, size, workers, resample="bilinear")
@@ -152,7 +152,7 @@ class RecordRows:
         self.pairs: Indices = np.stack([flat // stride, flat % stride], axis=1)
 
     def identity(self) -> str:
-        """Of the wanted pairs and of how the files of their classes look; DataError for a missing one."""
+        """Hash of the wanted pairs and of how their files look; DataError for a missing file."""
         wanted = [self.files[position] for position in self._classes]
         check_there(self.title, wanted)
         names = "\0".join(f"{file.class_id} {file.name} {file.images}" for file in self.files)

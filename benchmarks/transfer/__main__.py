@@ -10,7 +10,7 @@ START, END = "<!-- made by python -m benchmarks.transfer -->\n", "<!-- end -->\n
 
 
 def with_table(page: str) -> str:
-    """The page with what lies between the marks made anew; ValueError where a mark is missing."""
+    """The page with the text between the marks replaced; ValueError if a mark is missing."""
     before, rest = page.split(START)
     _, after = rest.split(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

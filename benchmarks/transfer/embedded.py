@@ -1,6 +1,6 @@
-"""Tasks that are always there, cut as VTAB-1k's: drawn images (`benchmarks.procedural`) and digits.
+"""Tasks that need no download, cut like VTAB-1k's: procedural images (`benchmarks.procedural`) and digits.
 
-Drawn with a seed of their own, so that they share no image with the streams that split the same families.
+The images have a seed of their own, so they share none with the streams that split the same families.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.images import Indices, Labelled
 from benchmarks.procedural.family import Family
-from benchmarks.sources import open_source
-from benchmarks.sources.procedural import DRAWN, Drawings, at_level
+from benchmarks.sources.lookup import open_source
+from benchmarks.sources.procedural import PROCEDURAL, ProceduralRows, at_level
 from benchmarks.sources.source import DRAWN_RULE
 from benchmarks.stream import Place
 from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
@@ -36,8 +36,8 @@ class DigitsTask(TransferTask):
 
 
 @dataclass(frozen=True)
-class DrawnTask(TransferTask):
-    """A source of `DRAWN` by its name; tasks of one family share their images."""
+class ProceduralTask(TransferTask):
+    """A source in `PROCEDURAL`, by its name; tasks of one family share their images."""
 
     def find(self, roots: Sequence[Path]) -> Load | None:
         return self._load
@@ -45,16 +45,18 @@ class DrawnTask(TransferTask):
     def _load(self, place: Place, size: int) -> Parts:
         from benchmarks.sources.table import open_table
 
-        drawn = DRAWN[self.name]
+        spec = PROCEDURAL[self.name]
         # Not by an import statement, as in `sources.procedural`: the code that draws is no part of a key.
-        family: Family = import_module("benchmarks.procedural.families").FAMILIES[drawn.family]
+        family: Family = import_module("benchmarks.procedural.families").FAMILIES[spec.family]
         kinds = len(family.class_names)
         test, fitted = TEST // kinds, -(-(TRAIN + VAL) // kinds)
         whole, held = (
-            at_level(open_table(rows, place.store, place.progress, size), drawn.level)
+            at_level(open_table(rows, place.store, place.progress, size), spec.level)
             for rows in (
-                Drawings(f"{family.name} train800 and val200", family, range(test, test + fitted), SEED),
-                Drawings(f"{family.name} test", family, range(test), SEED),
+                ProceduralRows(
+                    f"{family.name} train800 and val200", family, range(test, test + fitted), SEED
+                ),
+                ProceduralRows(f"{family.name} test", family, range(test), SEED),
             )
         )
         rule = (
@@ -75,9 +77,9 @@ def _parts(task: TransferTask, fitted: Labelled, test: Labelled, rule: str) -> P
 
 
 def in_turn(labels: Indices, count: int) -> Indices:
-    """`count` rows, one of each class after another and each class in its own order, as far as it has rows.
+    """`count` rows that take the classes in turn, each class in its own order until its rows run out.
 
-    Any run of them is balanced while all classes have.
+    While all classes have rows left, any consecutive rows are balanced.
     """
     turns = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
@@ -90,13 +92,13 @@ APPEARANCE, STRUCTURED = "appearance", "structured"
 
 TASKS = (
     DigitsTask("digits", APPEARANCE, 10),
-    DrawnTask("glyphs", APPEARANCE, 144),
-    DrawnTask("textures", APPEARANCE, 30),
-    DrawnTask("objects-shape", APPEARANCE, 5),
-    DrawnTask("objects-pattern", APPEARANCE, 4),
-    DrawnTask("objects-colour", APPEARANCE, 4),
-    DrawnTask("scenes-count", STRUCTURED, 8),
-    DrawnTask("scenes-distance", STRUCTURED, 6),
-    DrawnTask("scenes-location", STRUCTURED, 9),
-    DrawnTask("scenes-orientation", STRUCTURED, 8),
+    ProceduralTask("glyphs", APPEARANCE, 144),
+    ProceduralTask("textures", APPEARANCE, 30),
+    ProceduralTask("objects-shape", APPEARANCE, 5),
+    ProceduralTask("objects-pattern", APPEARANCE, 4),
+    ProceduralTask("objects-colour", APPEARANCE, 4),
+    ProceduralTask("scenes-count", STRUCTURED, 8),
+    ProceduralTask("scenes-distance", STRUCTURED, 6),
+    ProceduralTask("scenes-location", STRUCTURED, 9),
+    ProceduralTask("scenes-orientation", STRUCTURED, 8),
 )

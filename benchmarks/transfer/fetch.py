@@ -1,7 +1,7 @@
-"""How to get by hand what no code of ours fetches: a paragraph for all tasks of a stream, and one for each.
+"""How to get the data that no code here downloads: a paragraph for each stream, and one for each task.
 
 The splits are those of VTAB's own readers (github.com/google-research/task_adaptation), in the order in which
-TensorFlow Datasets gives them, unshuffled. Imported where something is missing, and to write docs/data.md.
+TensorFlow Datasets gives them, unshuffled. Imported when data are missing, and to write docs/data.md.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ TASKS = {
 
 
 def instructions(stream: str, tasks: Iterable[str]) -> str:
-    """A line for all and one for each of `tasks`, to be read below an error."""
+    """The text below an error: a line on all tasks of the stream, and one on each of `tasks`."""
     return "\n".join([f"  {ALL[stream]}:", *(f"  {task}: {TASKS[stream][task]}" for task in tasks)])
 
 

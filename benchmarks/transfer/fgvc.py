@@ -24,7 +24,7 @@ RULE = "train, val and test as the JSON lists of Visual Prompt Tuning have them"
 
 @dataclass(frozen=True)
 class FgvcTask(TransferTask):
-    """images: the folder, within the task's own, that the lists' paths are relative to."""
+    """images: the folder within the task's own to which the lists' paths are relative."""
 
     images: str = ""
 

@@ -26,7 +26,7 @@ class ImageList:
     """What one list file says.
 
     folder: what `images` (N,) are relative to; labels: (N,), positions in `ids`; unit, numbers: where each
-    stands in the file, "line" 3 or "entry" 3.
+    image stands in the file, for example "line" and 3.
     """
 
     file: Path
@@ -50,7 +50,7 @@ class ListedRows:
         self._class_names = class_names
 
     def identity(self) -> str:
-        """DataError for an image that is missing or out of reach, with its place in the list."""
+        """DataError for an image that is missing or cannot be read, with its line in the list."""
         from benchmarks.sources.table import stamp
 
         listed = self._listed
@@ -69,7 +69,7 @@ class ListedRows:
                 except OSError as error:
                     raise DataError(
                         f"{listed.where(row)} names {file}, which cannot be read ({error.strerror}); "
-                        "give yourself the right to, or copy the task's folder again"
+                        "give yourself permission to read it, or copy the task's folder again"
                     ) from None
             raise
         labels = hashlib.sha256(listed.labels.astype("<i8").tobytes()).hexdigest()
@@ -85,7 +85,7 @@ class ListedRows:
 
 
 def folder_of(roots: Sequence[Path], *inside: str) -> Path | None:
-    """The first folder root/inside that is there; DataError where it is none, or out of reach."""
+    """The first folder root/inside that exists, or None; DataError if it is a file or cannot be read."""
     for root in roots:
         path = root.joinpath(*inside).absolute()
         try:
@@ -98,17 +98,18 @@ def folder_of(roots: Sequence[Path], *inside: str) -> Path | None:
             ) from None
         except OSError as error:
             raise DataError(
-                f"the folder {path} cannot be read ({error.strerror}); give yourself the right to, or copy it"
+                f"the folder {path} cannot be read ({error.strerror}); give yourself permission to read it, "
+                "or copy it"
             ) from None
         return path
     return None
 
 
 def read_lines(file: Path, classes: int) -> ImageList:
-    """A list of "path label" lines, paths relative to the list's folder; empty lines are passed over.
+    """A list of "path label" lines, paths relative to the list's folder; empty lines are skipped.
 
-    DataError for a file that cannot be read, a line of another form, a label that is no class of `classes`,
-    an image that stands there twice.
+    DataError for a file that cannot be read, a line of another form, a label outside the `classes` classes
+    and an image that is listed twice.
     """
     entries: list[tuple[int, str, int]] = []
     for number, line in enumerate(_text(file).splitlines(), 1):
@@ -117,7 +118,8 @@ def read_lines(file: Path, classes: int) -> ImageList:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise DataError(
-                f"{file}, line {number} is {line[:80]!r}; write an image's path, a space, its class's number"
+                f"{file}, line {number} is {line[:80]!r}; write an image's path, a space and its class's "
+                "number"
             )
         entries.append((number, match[1], int(match[2])))
     return _listed(file, file.parent, "line", entries, range(classes))
@@ -126,7 +128,8 @@ def read_lines(file: Path, classes: int) -> ImageList:
 def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: int) -> ImageList:
     """A JSON object {path: class id}, paths relative to `folder`; labels are positions among the sorted ids.
 
-    ids: those that may occur; None takes the file's own, which are `classes`. Errors as `read_lines`.
+    ids: those that may occur; None takes the file's own, of which there must be `classes`. Errors as in
+    `read_lines`.
     """
     try:
         found = json.loads(_text(file), object_pairs_hook=lambda pairs: _once(file, pairs))
@@ -135,7 +138,9 @@ def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: i
             f"{file}, line {error.lineno} is no JSON ({error.msg}); copy or download it again"
         ) from error
     if not isinstance(found, dict):
-        raise DataError(f"{file} is no JSON object; it maps the path of each image to its class's number")
+        raise DataError(
+            f"{file} is no JSON object; write one that maps each image's path to its class's number"
+        )
     entries: list[tuple[int, str, int]] = []
     for number, (image, label) in enumerate(found.items(), 1):
         if "\0" in image:
@@ -153,12 +158,12 @@ def read_mapping(file: Path, folder: Path, ids: Sequence[int] | None, classes: i
 
 
 def _once(file: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object as a dictionary; DataError for a key that stands there twice."""
+    """A JSON object as a dictionary; DataError for a key that occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{file}: {twice} stands there twice; list it once")
+        raise DataError(f"{file}: {twice} is listed twice; list it once")
     return found
 
 
@@ -187,7 +192,7 @@ def check_count(listed: ImageList, count: int) -> None:
 
 
 def check_apart(lists: Iterable[ImageList]) -> None:
-    """DataError for a file that is in two lists, by whatever name: what is trained on would be scored."""
+    """DataError for a file that is in two lists, by whatever name: training images would be scored."""
     seen: dict[str, tuple[ImageList, int]] = {}
     for listed in lists:
         for row, image in enumerate(listed.images):
@@ -198,8 +203,8 @@ def check_apart(lists: Iterable[ImageList]) -> None:
             if first is not listed:
                 same = "" if first.images[place] == image else f" as {first.images[place]}"
                 raise DataError(
-                    f"{listed.where(row)}: {image} stands in {first.file.name} too{same} "
-                    f"({first.unit} {first.numbers[place]}); leave it in one, or generate them again"
+                    f"{listed.where(row)}: {image} is also in {first.file.name}{same} "
+                    f"({first.unit} {first.numbers[place]}); keep it in one list, or generate both again"
                 )
 
 
@@ -219,7 +224,7 @@ def _listed(
             )
         if image in seen:
             raise DataError(
-                f"{file}, {unit} {number}: {image} stands in {unit} {seen[image]} already; list it once"
+                f"{file}, {unit} {number}: {image} is already in {unit} {seen[image]}; list it once"
             )
         seen[image] = number
         labels.append(position[id])
@@ -239,5 +244,5 @@ def _text(file: Path) -> str:
         raise DataError(f"{file} is no text (byte {error.start}); copy or generate it again") from error
     except OSError as error:
         raise DataError(
-            f"{file} cannot be read ({error.strerror}); give yourself the right to, or copy it again"
+            f"{file} cannot be read ({error.strerror}); give yourself permission to read it, or copy it again"
         ) from error

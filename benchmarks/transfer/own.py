@@ -1,9 +1,9 @@
-"""Tasks of a user's own: any labelled source, cut to a thousand images as VTAB's tasks are.
+"""A user's own tasks: any labelled source, cut to a thousand images like VTAB's tasks.
 
     transfer:folder:~/birds+cifar100?train=800&val=200
 
-The training images are drawn from the source's training split, of its classes in turn as far as each has
-images, once and for every seed; the test split is the source's own.
+The training images are drawn from the source's training split, taking its classes in turn while they have
+images, once for all seeds; the test split is the source's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Labelled
 from benchmarks.seeds import generator
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import SourceData
 from benchmarks.stream import Place
@@ -52,10 +52,10 @@ class SourceTask(TransferTask):
 
 
 def tasks_of(name: str, place: Place, counts: tuple[int, int], size: int) -> tuple[SourceTask, ...]:
-    """A task for each source that a `transfer:` name lists, in that order, called as it or as its folder.
+    """One task for each source that a `transfer:` name lists, in that order, named after it or its folder.
 
-    RequestError for two of one name; DataError for a source with fewer training images than `counts`, or with
-    more classes than are trained on.
+    RequestError for two of one name; DataError for a source with fewer training images than `counts` need, or
+    more classes than images to train on.
     """
     typed = [part for part in name.removeprefix(ANY).split("+") if part]
     if not typed:
@@ -83,4 +83,4 @@ def _check(called: str, data: SourceData, counts: tuple[int, int]) -> None:
             "give smaller ones"
         )
     if train < (classes := len(data.class_names)):
-        raise DataError(f"{called} has {classes} classes, and train={train} is fewer; give a larger train")
+        raise DataError(f"{called} has {classes} classes, more than train={train}; give a larger train")

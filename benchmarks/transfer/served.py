@@ -2,8 +2,8 @@
 
 Zhai et al., A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark (2019):
 the first 800 of the first nine tenths of the training split, the first 200 of its last tenth, the whole test
-split. VTAB counts in the order of TensorFlow Datasets, which other copies lack; here the stored order counts,
-or, of a copy that is sorted by class (a folder for each), one that is drawn.
+split. VTAB counts in the order of TensorFlow Datasets, which other copies lack. Here the stored order counts,
+or a drawn order if the copy is sorted by class (a folder for each).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
-from benchmarks.sources import Source, open_source
-from benchmarks.sources.lookup import KNOWN
+from benchmarks.sources.lookup import KNOWN, open_source
+from benchmarks.sources.source import Source
 from benchmarks.stream import Place
 from benchmarks.transfer.task import TRAIN, VAL, Parts, TransferTask
 
@@ -43,7 +43,7 @@ class Served:
 
 
 def cut(task: TransferTask, source: Source, place: Place, size: int) -> Parts:
-    """The task's parts; DataError where the data set has too few images or other classes."""
+    """The task's parts; DataError if the data set has too few images or other classes."""
     data = source.load(place.store, place.progress)  # in its own size, as every other stream takes it
     count = len(data.train)
     held = count * 9 // 10

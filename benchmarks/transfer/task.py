@@ -1,4 +1,4 @@
-"""The nouns: a task to transfer to, and its three parts."""
+"""A task to transfer to, and its three parts: train, val and test."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Parts:
 
 
 class Load(Protocol):
-    """Data that were found; decodes them into the store where that is not done."""
+    """Data that were found; a call decodes them into the store unless that is done."""
 
     def __call__(self, place: Place, size: int) -> Parts:
-        """Images squashed to size x size pixels; DataError for what is damaged."""
+        """Images squashed to size x size pixels; DataError for damaged data."""
         ...
 
 
@@ -39,8 +39,8 @@ class Load(Protocol):
 class TransferTask(ABC):
     """One task of a stream.
 
-    group: over which a mean is reported; classes: how many, never counted in the data; note: what a reader
-    of a table must know.
+    group: tasks of one group share a reported mean; classes: their number, never counted in the data; note:
+    what a reader of a table must know.
     """
 
     name: str
@@ -50,8 +50,8 @@ class TransferTask(ABC):
 
     @abstractmethod
     def find(self, roots: Sequence[Path]) -> Load | None:
-        """How to load it from the data folders `roots`; None where it is in none and cannot be had."""
+        """How to load it from the data folders `roots`; None if it is in none and cannot be had elsewhere."""
 
     def class_names(self, names: Sequence[object]) -> tuple[str, ...]:
-        """`names` with the task before them, so that no two tasks share one."""
+        """`names` with the task's name before each, so that no two tasks share a class name."""
         return tuple(f"{self.name}/{name}" for name in names)

@@ -1,10 +1,10 @@
-"""VTAB-1k: 19 tasks of 800 + 200 training images (Zhai et al., 2019), in the layout that circulates.
+"""VTAB-1k: 19 tasks of 800 + 200 training images (Zhai et al., 2019), in the layout of the usual copies.
 
     vtab-1k/<task>/{train800.txt, val200.txt, test.txt}     "path label" lines, paths relative to the folder
 
-`train800val200.txt` is not needed, and checked where it is there: it names the images of both lists, or, as
-the most common copy has it, images of its own. A task without such a folder is cut from a whole data set
-where there is one (`served`).
+`train800val200.txt` is optional, and checked if present: it names the images of both lists or, in the most
+common copy, images of its own. A task without such a folder is cut from a whole data set if there is one
+(`served`).
 """
 
 from __future__ import annotations

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 
 from benchmarks.stream import StreamInfo
 from carryover.cells.ready import ReadyCell
-from carryover.cells.selection import SEARCH
-from carryover.metrics.continual import protocol_of
-from carryover.records.record import Record
+from carryover.metrics.kinds import kind_of, protocol_of
+from carryover.records.record import SEARCH, Record
 
 
 def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float | None:
     """From the record most like the cell; None where none has its method, backbone, protocol and rule.
 
     chosen: whether the cell's options are chosen already, so that no candidate need be tried. What a record
-    says is scaled: learning and scoring episodes by their number, learning tasks of a transfer stream by
-    theirs, everything else by the size of the test sets.
+    says is scaled by how much there is to learn and to score, as the protocol counts it (`Kind.work`).
     """
     info, wanted = cell.stream.info, cell.cell
     rule = "" if cell.rule is None else cell.rule.describe()
@@ -26,7 +24,7 @@ def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float |
         if record.status == "ok"
         and record.rows
         and (record.cell.method, record.cell.backbone) == (wanted.method, wanted.backbone)
-        and protocol_of(record.contract).replace("-", "_") == info.protocol
+        and protocol_of(record.contract) == info.protocol
         and _rule(record) == rule
     ]
     if not alike:
@@ -53,11 +51,6 @@ def _rule(record: Record) -> str:
 
 def _ratios(record: Record, info: StreamInfo) -> tuple[float, float]:
     """How much more there is to learn, and to score, than what was recorded."""
-    if info.protocol == "few_shot":
-        episodes = info.episodes * info.tasks / len(record.rows)
-        return episodes, episodes
-    tested = sum({row.task: row.n for row in record.rows}.values())
-    scored = sum(test for _, _, test in info.sizes) / max(tested, 1)
-    if info.protocol == "transfer":
-        return info.tasks / max(len(record.tasks), 1), scored
-    return scored, scored
+    kind = kind_of(info.protocol)
+    (learnt, scored), (to_learn, to_score) = kind.worked(record), kind.work(info)
+    return to_learn / max(learnt, 1), to_score / max(scored, 1)

@@ -1,48 +1,38 @@
-"""A cell made ready: everything checked and known before the first one starts, and its key.
-
-key = sha256 over what the result depends on: schema, the cell's names resolved to hashes, config,
-the code it reaches, package versions, data and split, weights, dtype, device class, threads. Never in
-it: worker counts, timeouts, paths, the accelerator's index, logging, the order of cells.
-"""
+"""A cell made ready: everything checked and known before the first one starts."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
+from backbones import numerics
 from backbones.backbone import Backbone, open_backbone
-from backbones.names import own_recipes
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
+from benchmarks.progress import Progress
+from benchmarks.store import Store
 from benchmarks.stream import Place, Stream
-from carryover.cells.selection import DEFAULT, MANUAL, SEARCH, Rule, space_of
-from carryover.metrics.continual import protocol_of
-from carryover.plugins.catalogue import (
-    SKLEARN,
-    Plugin,
-    backbone_plugin,
-    method_class,
-    methods,
-    stream_class,
-    stream_plugin,
-)
-from carryover.plugins.code import ROOMS, Reach, reach
-from carryover.plugins.file import remembered
-from carryover.protocols import continual, few_shot, transfer
+from carryover.cells.key import code_of, content_of, protocol_module, sha256_of
+from carryover.cells.request import Request
+from carryover.cells.selection import Rule, space_of
+from carryover.metrics.kinds import kind_of
+from carryover.plugins.catalogue import backbone_plugin, method_class, stream_class
+from carryover.plugins.code import Reach
+from carryover.plugins.plugin import Plugin
+from carryover.protocols.work import Protocol
 from carryover.records.contract import Contract, contract_of
-from carryover.records.record import SCHEMA, Cell, Option, Record
+from carryover.records.record import DEFAULT, MANUAL, SCHEMA, Cell, Option, Record
+from carryover.records.results import Results
 from methods.base import Method
 
-PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do
-PROTOCOLS = {"continual": continual, "few_shot": few_shot, "transfer": transfer}
+ASKED = {"numerics", "evaluation"}  # key parts that a user chooses beside the cell
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ class ReadyCell:
             "selection": None if self.rule is None else [self.rule.name, self.rule.describe(), self._space],
             "files": [content_of(path) for path in self.method.files(self.config, backbone)],
         }
-        return {name: _sha256(value) for name, value in parts.items()}
+        return {name: sha256_of(value) for name, value in parts.items()}
 
     @cached_property
     def code(self) -> Reach:
@@ -115,17 +105,17 @@ class ReadyCell:
             return self.cell
         return msgspec.structs.replace(self.cell, method=f"{method.path}:{method.attribute}")
 
-    @property
-    def seeded_as(self) -> str:
-        """What the method's own draws are named after: no file's hash, so that an edit draws the same."""
-        return self.cell.method.partition("@")[0]
-
     @cached_property
     def rule(self) -> Rule | None:
         """How options are chosen; None where the Config's own values are used."""
         info = self.stream.info
-        usual = SEARCH if info.protocol == "transfer" else DEFAULT
+        usual = kind_of(info.protocol).selection
         return Rule.typed(self.conditions.selection or info.selection or usual)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The file of its stream's protocol."""
+        return protocol_module(self.stream.info.protocol)
 
     @property
     def prepares(self) -> bool:
@@ -139,11 +129,11 @@ class ReadyCell:
     @cached_property
     def choice(self) -> str:
         """The key of the choice of options, which cells of all seeds share."""
-        return _sha256({name: part for name, part in self.key_parts.items() if name != "seed"})
+        return sha256_of({name: part for name, part in self.key_parts.items() if name != "seed"})
 
     @cached_property
     def key(self) -> str:
-        return _sha256(self.key_parts)
+        return sha256_of(self.key_parts)
 
     @cached_property
     def contract(self) -> Contract:
@@ -151,7 +141,8 @@ class ReadyCell:
         preprocessing = backbone.preprocessing
         return contract_of(
             info,
-            protocol=PROTOCOLS[info.protocol].VERSION,
+            protocol=self.protocol.VERSION,
+            scenario=self.protocol.scenario(info),
             preprocessing=preprocessing.rule,
             backbone=f"{backbone.identity}, pooling {backbone.info.pooling}, {preprocessing.normalisation}",
             selection=self.selection,
@@ -164,67 +155,6 @@ class ReadyCell:
         if self.rule is None:
             return MANUAL if typed else DEFAULT
         return self.rule.describe(by_hand=typed)
-
-
-def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:
-    """The code that a cell of these plugins (by kind: method, stream, backbone) reaches.
-
-    searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
-    only the recipe of its own counts, and of those that list streams nothing: another that is added makes no
-    record stale.
-    """
-    recipes, backbone = own_recipes(), plugins.get("backbone")
-    house = ["backbones.backbone", PROTOCOLS[protocol].__name__, *["carryover.cells.selection"] * searched]
-    own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
-    ours = [plugin for plugin in plugins.values() if plugin.package in own]
-    found = reach(
-        [*(plugin.module for plugin in ours), *house],
-        own,
-        named=[module for plugin in plugins.values() for module in plugin.named],
-        files={plugin.module: plugin.path for plugin in plugins.values() if plugin.path},
-        without={PRESETS, *(module for module, _ in recipes)},
-    )
-    used = {
-        f"recipe {recipe.name}": _sha256([dict(recipe.arguments), recipe.statistics, recipe.network])
-        for _, recipe in recipes
-        if backbone is not None and recipe.name == backbone.name
-    }
-    brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
-    packages = dict(sorted((found.packages | brought).items()))
-    return replace(found, modules=found.modules | used, packages=packages)
-
-
-def content_of(path: Path) -> str:
-    """sha256 of a file; RequestError where it cannot be read."""
-    try:
-        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}); name a file that is there") from error
-
-
-def is_stale(record: Record) -> bool:
-    """Whether the code that made `record` has changed since; True where its plugins are gone."""
-    try:
-        plugins = {
-            "method": _recorded_method(record),
-            "stream": stream_plugin(parse(record.cell.stream)[0]),
-            "backbone": backbone_plugin(record.cell.backbone),
-        }
-    except (KeyError, RequestError):
-        return True
-    protocol = protocol_of(record.contract).replace("-", "_")
-    searched = record.contract.get("selection", DEFAULT).startswith(SEARCH)
-    code = code_of(plugins, protocol, searched=searched)
-    return record.key_parts.get("code") != _sha256(code.modules)
-
-
-def _recorded_method(record: Record) -> Plugin:
-    """KeyError or RequestError for one that is gone; nothing is run to know."""
-    name = record.cell.method
-    if name.startswith(SKLEARN):
-        return method_class(name)[0]
-    file = remembered(name, record.plugin.get("method", "")) if "@" in name else None
-    return file or methods()[name]
 
 
 class Workshop:
@@ -258,13 +188,11 @@ class Workshop:
         return ready
 
     def _unchosen(self, stream: Stream) -> str | None:
-        """Why options cannot be chosen as asked: a few-shot stream may have nothing to choose them on."""
+        """Why options cannot be chosen as asked, where they are to be."""
         asked = self.conditions.selection
-        if stream.info.protocol != "few_shot" or asked is None or Rule.typed(asked) is None:
+        if asked is None or Rule.typed(asked) is None:
             return None
-        if stream.pool is not None and stream.pool.validation is not None:
-            return None
-        return f"{stream.info.name} has no validation classes to choose options on; take --selection default"
+        return protocol_module(stream.info.protocol).unchosen(stream)
 
     def _stream(self, name: str) -> tuple[Plugin, Stream]:
         if name not in self._streams:
@@ -280,6 +208,66 @@ class Workshop:
             opened = open_backbone(name, store=self.place.store, numerics=self.conditions.numerics)
             self._backbones[name] = plugin, opened
         return self._backbones[name]
+
+
+def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
+    """The cells of a request, opened and checked; RequestError for one that cannot be."""
+    store = Store.default()
+    store.waiting = progress.warn
+    place = Place(store, progress, request.workers)
+    found = numerics_of(request, store)[0]
+    workshop = Workshop(place, Conditions(found, request.reuse, request.eval_batch, request.selection))
+    return [workshop.ready(cell) for cell in request.cells()]
+
+
+def finished(ready: ReadyCell, results: Results) -> Record | None:
+    """The record of this very key, if it is there and ok."""
+    found = (r for r in results.find(ready.cell) if r.key == ready.key and r.status == "ok")
+    return next(found, None)
+
+
+def outdated(ready: ReadyCell, results: Results) -> list[str] | None:
+    """The key parts that changed since the newest ok record of this cell; None where none is out of date.
+
+    A record under another contract is another number, and so is one that was asked for otherwise.
+    """
+    for record in results.find(ready.cell):
+        if record.status == "ok" and record.key != ready.key and record.contract == ready.contract:
+            parts = [n for n, digest in ready.key_parts.items() if record.key_parts.get(n) != digest]
+            if not set(parts) & ASKED:
+                return parts
+    return None
+
+
+def numerics_of(request: Request, store: Store) -> list[Numerics]:
+    """The numerics of the devices that the cells are computed on; a record does not depend on which it was.
+
+    One for each device, alike but for its number: those named, else all GPUs that `jobs` can use.
+
+    RequestError for a device that is not there, and for named ones that compute differently.
+    """
+    named = [
+        numerics.choose(name, store, request.threads) for name in request.devices or _devices(request.jobs)
+    ]
+    for other in named[1:]:
+        if _alike(other) != _alike(named[0]):
+            raise RequestError(
+                f"{named[0].describe()} and {other.describe()} do not compute alike; name one at a time"
+            )
+    return named
+
+
+def _devices(jobs: int) -> Sequence[str | None]:
+    """Every GPU of the first one's model, at most `jobs` of them; None: as a single cell has it."""
+    if jobs == 1 or torch.cuda.device_count() < 2:
+        return [None]
+    models = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return [f"cuda:{number}" for number, model in enumerate(models) if model == models[0]][:jobs]
+
+
+def _alike(found: Numerics) -> Numerics:
+    """Without what no key holds."""
+    return replace(found, device=found.device.partition(":")[0], device_name="")
 
 
 def config_dict(config: Any) -> dict[str, Option]:
@@ -312,7 +300,3 @@ def _check_budget(ready: ReadyCell) -> None:
             f"{ready.cell.method}: epochs={epochs} was typed, and a candidate of {rule.name} may train for "
             f"{rule.epochs}; leave epochs out, or take --selection '{replace(rule, epochs=epochs).name}'"
         )
-
-
-def _sha256(value: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()

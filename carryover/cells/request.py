@@ -116,10 +116,11 @@ class Request:
 
 
 def command(words: Sequence[str]) -> str:
-    """The line to type for `words`: `make` starts a `carryover` that need not be on the user's path."""
-    started = sys.argv[0]
-    hidden = Path(started).name == "carryover" and shutil.which("carryover") is None
-    return shlex.join([started if hidden else "carryover", *words])
+    """The line to type for `words`: `make` starts a `carryover` that need not be the one on the path."""
+    started, found = sys.argv[0], shutil.which("carryover")
+    hidden = found is None or Path(found).resolve() != Path(started).resolve()
+    ours = Path(started).name == "carryover"
+    return shlex.join([started if ours and hidden else "carryover", *words])
 
 
 # What the command line calls values that it takes more than once.

@@ -31,26 +31,16 @@ from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
 from benchmarks.progress import Bar, Progress, Silent
-from benchmarks.store import claimed, locked, write_atomic
-from carryover.protocols.work import PredictionError, Trial
-from carryover.records.record import Candidate, Option, Selection, show_option
+from benchmarks.store import locked, try_locked, write_atomic
+from carryover.protocols.work import NothingToChooseError, PredictionError, ValidationRun
+from carryover.records.record import DEFAULT, MANUAL, SEARCH, Candidate, Option, Selection, show_option
 
-SEARCH, DEFAULT, MANUAL = "search", "default", "manual"
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
 OVER = "over the budget"
 TOLD = 4  # candidates whose reasons an error names
 POLL = 0.2  # seconds between two looks at what another process is trying
 
 Known = dict[tuple[str, bytes], Candidate]  # by trial and options
-
-
-class NothingToChooseError(RuntimeError):
-    """A trial has no validation images, or all its candidates diverged or were over their budget.
-
-    selection: what was tried, for the record.
-    """
-
-    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +117,7 @@ def space_of(config: Any) -> Mapping[str, Sequence[Any]]:
 
 
 def select(
-    trials: Sequence[Trial],
+    trials: Sequence[ValidationRun],
     config: Any,
     fixed: Mapping[str, Option],
     rule: Rule,
@@ -171,7 +161,7 @@ class _Search:
 
     def __init__(
         self,
-        trials: Sequence[Trial],
+        trials: Sequence[ValidationRun],
         points: Sequence[tuple[dict[str, Option], Any]],
         rule: Rule,
         path: Path,
@@ -196,12 +186,12 @@ class _Search:
             if len(self.pairs(trial)) == len(self.points):
                 self.best(trial)
 
-    def pairs(self, trial: Trial) -> list[tuple[Candidate, Any]]:
+    def pairs(self, trial: ValidationRun) -> list[tuple[Candidate, Any]]:
         """The candidates of `trial` that are known, in the order of the search, with their configs."""
         places = [((trial.name, _identity(options)), config) for options, config in self.points]
         return [(self.known[place], config) for place, config in places if place in self.known]
 
-    def best(self, trial: Trial) -> tuple[Candidate, Any]:
+    def best(self, trial: ValidationRun) -> tuple[Candidate, Any]:
         """What is chosen for `trial`, all of whose candidates are known."""
         return _best(trial, self.pairs(trial), self.path)
 
@@ -210,7 +200,9 @@ class _Search:
         with self._locked():
             shutil.rmtree(self.claims, ignore_errors=True)
 
-    def _try(self, number: int, trial: Trial, options: dict[str, Option], config: Any, wait: bool) -> None:
+    def _try(
+        self, number: int, trial: ValidationRun, options: dict[str, Option], config: Any, wait: bool
+    ) -> None:
         place = trial.name, _identity(options)
         with ExitStack() as held:
             while not self._claim(number, place, held) and place not in self.known:
@@ -226,7 +218,7 @@ class _Search:
         with self._locked():
             self.known = _read(self.path, self.rule, self.progress)
             # Not before this look: the claims go, under the same lock, once everything is known.
-            return place not in self.known and held.enter_context(claimed(self.claims / f"{number}.lock"))
+            return place not in self.known and held.enter_context(try_locked(self.claims / f"{number}.lock"))
 
     def _say_that_it_waits(self) -> None:
         if not self.waited:
@@ -247,7 +239,7 @@ class _Search:
             _write(self.path, self.rule, self.known)
 
 
-def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:
+def _tried(trial: ValidationRun, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:
     try:
         score, passes = trial.score(config)
     except DIVERGED as error:
@@ -260,7 +252,7 @@ def _tried(trial: Trial, options: dict[str, Option], config: Any, rule: Rule) ->
     return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
 
 
-def _best(trial: Trial, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
+def _best(trial: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
     """The highest score; of equal ones the smaller learning rates, `lr` first, then the earlier candidate."""
     fit = [(made, config) for made, config in pairs if not made.reason]
     if not fit:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.progress import Progress
-from carryover.cells.ready import ReadyCell
-from carryover.cells.run import ended, finished
+from carryover.cells.ready import ReadyCell, finished
+from carryover.cells.run import ended
 from carryover.records.record import Record
 from carryover.records.results import Results
 

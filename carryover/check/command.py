@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from backbones.names import backbone_names
+from backbones.catalogue import backbone_names
 from benchmarks.errors import RequestError, unknown
 from benchmarks.naming import parse
 from carryover.cells.request import option
@@ -17,6 +17,7 @@ from carryover.check.streams import check_stream, named
 from carryover.check.suite import check_method
 from carryover.check.verdict import Verdict
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import OURS, Plugin
 
 OK, BROKEN = 0, 1
 
@@ -83,7 +84,7 @@ def _verdicts(name: str, options: dict[str, str]) -> tuple[str, str, Iterator[Ve
         plugin = catalogue.stream_plugin(bare)
         return "stream", _origin(plugin), check_stream(name, lambda: named(name))
     if bare in backbone_names():
-        return "backbone", catalogue.OURS, check_backbone(name)
+        return "backbone", OURS, check_backbone(name)
     try:
         plugin, found = catalogue.method_class(bare)
     except RequestError as error:
@@ -94,6 +95,6 @@ def _verdicts(name: str, options: dict[str, str]) -> tuple[str, str, Iterator[Ve
     return "method", _origin(plugin), check_method(bare, found, {**options, **own})
 
 
-def _origin(plugin: catalogue.Plugin) -> str:
+def _origin(plugin: Plugin) -> str:
     module = sys.modules.get(plugin.module)
     return f"{plugin.origin} ({getattr(module, '__file__', None) or plugin.module})"

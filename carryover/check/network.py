@@ -33,11 +33,11 @@ def frozen_stays(subject: Subject) -> None:
     expect(subject.backbone.pristine, "changes in the method's own copy alone", seen)
 
 
-def starts_plain(subject: Subject) -> None:
-    """With `starts_plain` the features before learning are those of the plain network."""
+def identity_at_init(subject: Subject) -> None:
+    """With `identity_at_init` the features before learning are those of the plain network."""
     method = subject.prepared()
-    if not (isinstance(method, GradientMethod) and method.starts_plain):
-        not_applicable("no claim that the first features are the plain network's (starts_plain)")
+    if not (isinstance(method, GradientMethod) and method.identity_at_init):
+        not_applicable("no claim that the first features are the plain network's (identity_at_init)")
     plain = subject.backbone
     task = subject.lesson.exam.tasks[0]
     images = plain.prepare(torch.from_numpy(subject.lesson.exam.inputs(task).pixels()))

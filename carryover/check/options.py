@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
-import types
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
@@ -16,9 +14,9 @@ from benchmarks.naming import typed
 from carryover.cells.ready import check_config, config_dict
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, told
+from carryover.plugins.options import where
 from methods.base import Method
 
-PLAIN = (bool, int, float, str)
 # Short training for whoever has these options; meta-training and pre-tuning are shortened even where the
 # other defaults are tried as they are.
 PREPARING = {"updates": 2, "pretune_epochs": 1}
@@ -33,44 +31,6 @@ def quick(cls: type[Method], options: dict[str, str], short: dict[str, int] | No
     config = typed(cls.name, "option", cls.Config, {**values, **options})
     check_config(cls.name, config)
     return config
-
-
-def check_class(name: str, cls: type[Method]) -> None:
-    """RequestError, with file, line and way out, for a class whose Config cannot be asked for anything."""
-    config = cls.Config
-    if config is Method.Config:
-        raise RequestError(
-            f"{where(cls)}: {cls.__name__} declares no Config; add a frozen dataclass `class Config"
-            "(Method.Config)` with a default for every option (with a docstring alone if there are none)"
-        )
-    if not (isinstance(config, type) and issubclass(config, Method.Config)):
-        raise RequestError(
-            f"{where(cls)}: the Config of {name} is no subclass of Method.Config; write "
-            "`class Config(Method.Config)`"
-        )
-    for layer in config.__mro__:
-        for option, hint in inspect.get_annotations(layer).items():
-            if "__dataclass_fields__" not in vars(layer) and "ClassVar" not in str(hint):
-                raise RequestError(
-                    f"{where(layer, option)}: the Config of {name} is no dataclass, so that {option} is no "
-                    "option; put @dataclass(frozen=True) above it"
-                )
-    try:
-        hints = get_type_hints(config)
-    except Exception as error:  # a name in an annotation may be anything
-        raise RequestError(
-            f"{where(config)}: the types of the Config of {name} cannot be read: {error}"
-        ) from None
-    for field in dataclasses.fields(config):
-        place = f"{where(config, field.name)}: the option {field.name} of {name}"
-        if not _typeable(hints[field.name]):
-            said = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
-            raise RequestError(
-                f"{place} is of type {said}, which cannot be typed on a command line; take bool, int, float, "
-                "str, a Literal, a list of these, or one of them or None"
-            )
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise RequestError(f"{place} has no default; give it one that runs")
 
 
 def documented(subject: Subject) -> None:
@@ -114,21 +74,6 @@ def defaults_run(subject: Subject) -> None:
         raise BrokenError("a task learnt with the defaults of Config", told(error)) from error
 
 
-def where(thing: type, option: str = "") -> str:
-    """FILE:LINE of a class, or of an option in it."""
-    try:
-        file, (lines, first) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
-    except (OSError, TypeError):  # typed into an interpreter
-        return f"{thing.__module__}.{thing.__qualname__}"
-    for number, line in enumerate(lines):
-        if option and re.match(rf"\s*{re.escape(option)}\s*:.*(=|$)", line) and '"""' not in line:
-            found = re.match(rf"\s*{re.escape(option)}\s*:\s*[\w\"'\[\]|., ]+(=.*)?$", line)
-            if found:
-                first += number
-                break
-    return f"{file}:{first}"
-
-
 def _fits(cls: type[Method], name: str, value: object, what: str) -> None:
     try:
         typed(cls.name, "option", cls.Config, {name: value})
@@ -140,14 +85,3 @@ def _doc(layer: type) -> str:
     """Its own docstring; a dataclass without one has its signature there."""
     said = layer.__dict__.get("__doc__") or ""
     return "" if said.startswith(f"{layer.__name__}(") else said
-
-
-def _typeable(hint: object) -> bool:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return all(isinstance(part, (*PLAIN, type(None))) for part in parts)
-    if origin in (Union, types.UnionType):
-        return all(part is type(None) or _typeable(part) for part in parts)
-    if origin in (list, tuple):
-        return all(part is Ellipsis or _typeable(part) for part in parts)
-    return hint in PLAIN

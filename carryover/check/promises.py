@@ -36,7 +36,7 @@ PROMISES = (
     Promise("columns", predicting.columns, everywhere=True),
     Promise("learns", predicting.learns, ("supports", "columns")),
     Promise("defaults", options.defaults_run, ("config", "columns"), once=True),
-    Promise("step 0", network.starts_plain, everywhere=True),
+    Promise("step 0", network.identity_at_init, everywhere=True),
     Promise("frozen", network.frozen_stays, everywhere=True),
     Promise("state", storing.held_by_safetensors, everywhere=True),
     Promise("predict", predicting.nothing_changes, ("supports", "state"), everywhere=True),

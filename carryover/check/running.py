@@ -35,11 +35,12 @@ def supported(subject: Subject) -> None:
 
 
 def a_cell(subject: Subject) -> None:
-    """A cell is led through its protocol to rows and metrics."""
+    """A cell runs through its protocol to rows and metrics."""
     result = subject.first_cell
     accuracies = [row.correct / row.n for row in result.rows if row.correct is not None]
     expect(bool(accuracies), "scored rows", "none")
-    expect(all(map(math.isfinite, result.metrics.values())), "finite metrics", f"{dict(result.metrics)}")
+    metrics = subject.metrics(result)
+    expect(all(map(math.isfinite, metrics.values())), "finite metrics", f"{metrics}")
     for observed in result.done.observations:
         for name, value in observed.items():
             seen = f"{name}={value!r}"

@@ -14,7 +14,7 @@ from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest
 from methods.base.method import stored_bits
 
-LEARNT, REFERENCES = "learnt", "data."  # what every state has; where exemplars are named, not stored
+LEARNT, REFERENCES = "learnt", "memory."  # what every state has; where exemplars are named, not stored
 
 
 def held_by_safetensors(subject: Subject) -> None:
@@ -115,7 +115,8 @@ def footprint(subject: Subject) -> None:
     expect(
         said.stored_bits == bits, f"stored_bits={bits}, as in the state", f"stored_bits={said.stored_bits}"
     )
-    named = any(name.startswith(REFERENCES) for name in state)
+    items = state.get(f"{REFERENCES}items")
+    named = items is not None and len(items) > 0
     seen = f"exemplars={said.exemplars}, and the state {'names' if named else 'names no'} {REFERENCES}*"
     expect(named == (said.exemplars > 0), "exemplars counted where the state refers to images", seen)
 

@@ -15,12 +15,12 @@ from benchmarks.images import Pixels
 from benchmarks.progress import Silent
 from benchmarks.seeds import Seeds
 from benchmarks.stream import Stream, StreamInfo
-from carryover.cells.ready import PROTOCOLS
+from carryover.cells.key import protocol_module
 from carryover.check.lesson import Lesson, lesson_of
 from carryover.check.surroundings import ambient
+from carryover.metrics.kinds import kind_of
 from carryover.protocols.continual import state_digest
-from carryover.protocols.journal import Progress as Done
-from carryover.protocols.journal import serialise
+from carryover.protocols.journal import Done, serialise
 from carryover.protocols.work import Result, Work, hand_over
 from methods.base import Context, Method
 
@@ -73,7 +73,7 @@ class Subject:
         """What it claims: with the task known, an old task is predicted with what was stored for it."""
         if self.lesson.info.scenario != "task":
             return False
-        said = getattr(self.learnt.method, "per_task", False)
+        said = self.learnt.method.per_task
         return bool(said if self.claims is None else self.claims)
 
     @cached_property
@@ -158,6 +158,11 @@ class Subject:
         """`cell`, once for all promises."""
         return self.cell()[0]
 
+    def metrics(self, result: Result) -> dict[str, float]:
+        """What is read from the rows of a cell."""
+        info = self.stream.info
+        return kind_of(info.protocol).metrics(result.rows, info.task_names, info.groups)
+
     def cell(self, *, workers: int = 0, reuse: bool = True) -> tuple[Result, list[bytes]]:
         """What the protocol makes of it, and the state after each task of a continual stream."""
         tables: dict[str, Pixels] = {}
@@ -180,7 +185,7 @@ class Subject:
             reuse=reuse,
         )
         with ambient(0):
-            result = PROTOCOLS[self.stream.info.protocol].lead(work)
+            result = protocol_module(self.stream.info.protocol).run(work)
         return result, journal.written
 
 

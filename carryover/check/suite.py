@@ -10,11 +10,12 @@ from typing import Any
 from backbones.backbone import Backbone, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
-from carryover.check.options import check_class, quick
+from carryover.check.options import quick
 from carryover.check.pictures import KINDS, WORDS, Kind, Pictures
 from carryover.check.promises import PROMISES, Promise
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, NotApplicableError, Verdict, told
+from carryover.plugins.options import check_method as check_method_options
 from methods.base import Method
 
 BACKBONES = ("tiny_vit", "tiny_swin", "tiny_convnet", "tiny_external_attention")
@@ -30,7 +31,7 @@ def check_method(
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Verdict]:
     """A verdict for each promise; RequestError where the class is such that nothing can be tried."""
-    check_class(name, cls)
+    check_method_options(f"method {name!r}", cls)
     config = quick(cls, options or {})
     subjects = [_subject(name, cls, config, b, kind) for b in backbones for kind in kinds]
     failed: dict[Subject, set[str]] = {subject: set() for subject in subjects}

@@ -10,23 +10,21 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.errors import RequestError
-from benchmarks.progress import Progress
 from benchmarks.store import Store
-from benchmarks.stream import Place
 from carryover.cells import estimate
-from carryover.cells.devices import choose
-from carryover.cells.ready import Conditions, ReadyCell, Workshop, is_stale
+from carryover.cells.key import standing
+from carryover.cells.ready import ReadyCell, finished, numerics_of, outdated, ready_cells
 from carryover.cells.request import Request, command
-from carryover.cells.run import ended, finished, outdated, run_cell
+from carryover.cells.run import ended, run_cell
 from carryover.cells.workers import run_apart
-from carryover.commands.cli import FAILED, INTERRUPTED, OK
 from carryover.commands.report import set_aside
 from carryover.commands.screen import shown
 from carryover.commands.tracking import check_wandb, log_records
+from carryover.exit_codes import FAILED, INTERRUPTED, OK
+from carryover.metrics.line import duration
 from carryover.plugins import catalogue
 from carryover.records.record import Cell, Record
 from carryover.records.results import Results
-from carryover.tables.columns import duration
 
 
 def run(request: Request) -> int:
@@ -86,7 +84,7 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
 
 def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
     """Run the cells in processes of their own, `jobs` at a time, and on each device one at least."""
-    devices = [numerics.device for numerics in choose(request, Store.default())]
+    devices = [numerics.device for numerics in numerics_of(request, Store.default())]
     if len(devices) > 1:
         _say(request, f"the cells take turns on {', '.join(devices)}")
     known = {cell.key: record for cell in cells if (record := finished(cell, results)) is not None}
@@ -104,20 +102,6 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
         report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
     )
     return [*known.values(), *made]
-
-
-def _place(request: Request, progress: Progress) -> Place:
-    store = Store.default()
-    store.waiting = progress.warn
-    return Place(store, progress, request.workers)
-
-
-def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
-    """The cells of a request, opened and checked; RequestError for one that cannot be."""
-    place = _place(request, progress)
-    numerics = choose(request, place.store)[0]
-    workshop = Workshop(place, Conditions(numerics, request.reuse, request.eval_batch, request.selection))
-    return [workshop.ready(cell) for cell in request.cells()]
 
 
 def plan(request: Request) -> int:
@@ -160,7 +144,7 @@ def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record
         return command(request.words(cell, method))
 
     references = [name for name, plugin in catalogue.methods().items() if plugin.reference]
-    text = closing_text(records, everything, stale=is_stale, reference_methods=references, fill=fill)
+    text = closing_text(records, everything, standing=standing, reference_methods=references, fill=fill)
     print("\n" + text)
     set_aside(broken)
 

@@ -112,7 +112,7 @@ def ls(kind: str, as_json: bool) -> int:
 @click.option(
     "--kind",
     "start",
-    type=click.Choice(["gradient", "frozen", "episodic"]),
+    type=click.Choice(["gradient", "frozen", "episodic", "replay", "distillation", "penalty"]),
     default="gradient",
     show_default=True,
     help="What a method starts from.",

@@ -12,12 +12,13 @@ import msgspec
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
 from carryover.cells.request import command, option
-from carryover.commands.cli import OK
-from carryover.metrics.continual import protocol_of
+from carryover.exit_codes import OK
+from carryover.metrics.kinds import kind_of_contract
+from carryover.metrics.line import Standing
 from carryover.plugins import catalogue
 from carryover.records.contract import differences
 from carryover.records.record import Option, Record, show_option
-from carryover.records.results import Results, current, recency
+from carryover.records.results import Results, current, failures, recency
 
 Pair = tuple[list[Record], list[Record]]
 
@@ -70,26 +71,30 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     records are fresh before one with stale ones.
     """
     from backbones.names import parse as backbone_named
-    from carryover.cells.ready import is_stale
+    from carryover.cells.key import standing
     from carryover.metrics.statistics import compare as compared
 
-    records = [record for record in Results.default(asked.results).all()[0] if record.status == "ok"]
-    stream = recorded_stream(asked.stream, {record.cell.stream for record in records})
+    everything = Results.default(asked.results).all()[0]
+    stream = recorded_stream(asked.stream, {record.cell.stream for record in everything})
     backbone = backbone_named(asked.backbone).canonical
-    records = [record for record in records if record.cell.backbone == backbone]
+    everything = [record for record in everything if record.cell.backbone == backbone]
+    records = [record for record in everything if record.status == "ok"]
     there = [record for record in records if record.cell.stream == stream]
-    sides = [_side(name, records) for name in asked.methods]
+    sides = [_side(name, everything) for name in asked.methods]
     there = [record for record in there if any(record.cell.method == side.method for side in sides)]
     for side, as_typed in zip(sides, asked.methods, strict=True):
         if not any(map(side.has, there)):
             near = _alike(stream, [record.cell.stream for record in records if side.has(record)])
-            made = asked.run([as_typed], {record.cell.seed for record in there})
+            ended = [record for record in failures(everything) if record.cell.stream == stream]
+            seeds = {record.cell.seed for record in there}
             raise RequestError(
-                f"there is no record of {as_typed} {asked.place}"
+                f"there is no finished record of {as_typed} {asked.place}"
                 + (f", but on {', '.join(near)}" if near else "")
-                + f"; {made} makes one"
+                + "".join(f" (one {r.status}: {r.reason})" for r in ended[-1:] if side.has(r))
+                + f"; {_way_to(asked, side.method, as_typed, seeds)}"
             )
-    stale = {record.key for record in there if is_stale(record)}
+    stands = {record.key: standing(record) for record in there}
+    stale = {key for key, found in stands.items() if found != "current"}
     counting = current(there, rank=lambda record: record.key not in stale)
     pairs = _pairs(asked, sides, counting)
     if not pairs:
@@ -98,9 +103,20 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     print(compared(*pair, metric))
     if stream != asked.stream and parse(stream) != parse(asked.stream):
         print(f"The stream is recorded as {stream}.")
-    for note in _notes(pair, pairs, counting, stale):
+    for note in _notes(pair, pairs, counting, stands):
         print(note)
     return OK
+
+
+def _way_to(asked: Asked, method: str, as_typed: str, seeds: Collection[int]) -> str:
+    """The command that makes the record, or why it cannot be made here."""
+    try:
+        catalogue.method_class(method)
+        catalogue.stream_plugin(parse(asked.stream)[0])
+        catalogue.backbone_plugin(asked.backbone)
+    except RequestError as error:
+        return f"it cannot be made here: {error}"
+    return f"{asked.run([as_typed], seeds)} makes one"
 
 
 def recorded_stream(name: str, recorded: Collection[str]) -> str:
@@ -159,7 +175,8 @@ def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> l
 
 def _rules(asked: Asked) -> set[str] | None:
     """What a contract may say of the selection; None for anything."""
-    from carryover.cells.selection import DEFAULT, MANUAL, Rule
+    from carryover.cells.selection import Rule
+    from carryover.records.record import DEFAULT, MANUAL
 
     if asked.selection in (None, MANUAL):
         return {MANUAL} if asked.selection else None
@@ -201,11 +218,11 @@ def _means(text: str, value: Option) -> bool:
 
 def _preference(pair: Pair, stale: Collection[str]) -> tuple[bool, bool, bool, tuple[float, str]]:
     """The larger, the sooner a pair is taken: as `run` without options, fresh, new."""
-    from carryover.cells.selection import DEFAULT, MANUAL, SEARCH
+    from carryover.records.record import MANUAL
 
     records = [*pair[0], *pair[1]]
     selection = _selection(records[0])
-    usual = SEARCH if protocol_of(records[0].contract) == "transfer" else DEFAULT
+    usual = kind_of_contract(records[0].contract).selection
     fresh = all(record.key not in stale for record in records)
     return not selection.endswith(MANUAL), selection.startswith(usual), fresh, max(map(recency, records))
 
@@ -215,10 +232,10 @@ def _selection(record: Record) -> str:
 
 
 def _notes(
-    pair: Pair, pairs: Sequence[Pair], counting: Sequence[Record], stale: Collection[str]
+    pair: Pair, pairs: Sequence[Pair], counting: Sequence[Record], stands: Mapping[str, Standing]
 ) -> list[str]:
-    """What was measured under another contract, and which records are stale."""
-    from carryover.metrics.statistics import variant
+    """What was measured under another contract, and which records are stale or cannot be made here."""
+    from carryover.records.record import variant
 
     contract, notes = pair[0][0].contract, []
     if apart := [record for record in counting if record.contract != contract]:
@@ -229,14 +246,20 @@ def _notes(
             f"Left aside, not under this contract (selection {_selection(pair[0][0])!r}): {said}{way}."
         )
     both = {record.cell.seed for record in pair[0]} & {record.cell.seed for record in pair[1]}
-    old = [
-        f"{variant(side[0].cell)} (seed {', '.join(map(str, seeds))})"
-        for side in pair
-        if (seeds := sorted(both & {record.cell.seed for record in side if record.key in stale}))
-    ]
-    if old:
-        notes.append(f"Stale, since the code has changed: {' and '.join(old)}; `run` makes them again.")
-    return notes
+    sentences = {
+        "stale": "Stale, since the code has changed: {}; `run` makes them again.",
+        "gone": "Made with a method, stream, backbone or protocol that is not in this checkout: {}.",
+    }
+    for found, sentence in sentences.items():
+        old = [
+            f"{variant(side[0].cell)} (seed {', '.join(map(str, seeds))})"
+            for side in pair
+            if (seeds := sorted(both & {r.cell.seed for r in side if stands[r.key] == found}))
+        ]
+        if old:
+            notes.append(sentence.format(" and ".join(old)))
+    kind = kind_of_contract(contract)
+    return [*notes, *(kind.notes if not kind.primary else ())]
 
 
 def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
@@ -261,7 +284,7 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
 
 def _listed(records: Iterable[tuple[Record, Sequence[str]]]) -> str:
     """Each method with its options, and these parts of its contract."""
-    from carryover.metrics.statistics import variant
+    from carryover.records.record import variant
 
     said = []
     for record, parts in records:

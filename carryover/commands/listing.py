@@ -7,6 +7,7 @@ import json
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import OURS, Plugin
 
 Rows = dict[str, dict[str, str]]
 
@@ -44,7 +45,7 @@ def as_text(kind: str) -> str:
         lines += [f"{title}:"] if not lines else ["", f"{title}:"]
         width = max((len(name) for name in rows), default=0)
         for name, row in rows.items():
-            origin = "" if row["origin"] == catalogue.OURS else f"  [{row['origin']}]"
+            origin = "" if row["origin"] == OURS else f"  [{row['origin']}]"
             problem = f"cannot be had: {row['problem']}" if "problem" in row else row["summary"]
             lines.append(f"  {name:<{width}}  {problem}{origin}".rstrip())
         lines += [f"  and {more}" for more in BESIDES.get(title, ())]
@@ -69,7 +70,7 @@ def cache(clear: bool, limit: float | None) -> str:
     return "\n".join(lines)
 
 
-def _rows(found: dict[str, catalogue.Plugin]) -> Rows:
+def _rows(found: dict[str, Plugin]) -> Rows:
     return {
         name: {"summary": plugin.summary, "origin": plugin.origin}
         | ({"problem": plugin.problem} if plugin.problem else {})

@@ -5,45 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
 from backbones.training import TrainingError
 from benchmarks.claim import claim
 from benchmarks.errors import RequestError
 from benchmarks.store import locked
 from benchmarks.stream import Pool
+from carryover.cells.learn import Maker
 from carryover.cells.machine import said_commit
 from carryover.cells.ready import ReadyCell, config_dict
 from carryover.cells.request import Request, again, command
-from carryover.cells.run import make_method
-from carryover.commands.cli import FAILED, INTERRUPTED, OK
 from carryover.commands.screen import shown
-from carryover.protocols.journal import Journal
+from carryover.exit_codes import FAILED, INTERRUPTED, OK
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import slug
 
 KEYS = ("stream", "backbone", "out", "terms", "device", "threads", "options", "quiet")
 
 
-@runtime_checkable
-class Exports(Protocol):
-    """A method whose preparation can be kept in a file; file_option: the option that takes the file.
-
-    One whose file fits some options only lists these as `file_needs`.
-    """
-
-    file_option: ClassVar[str]
-
-    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
-        """Write what `prepare(pool)` has just made, and its card; returns the file.
-
-        RequestError where nothing was made: it was read from a file, say.
-        """
-        ...
-
-
 def run(asked: Mapping[str, Any]) -> int:
     """Prepare as asked on the command line; the exit code."""
-    from carryover.commands.bench import ready_cells
+    from carryover.cells.ready import ready_cells
 
     folder: Path = asked["out"]
     progress = shown(asked["quiet"])
@@ -55,15 +38,14 @@ def run(asked: Mapping[str, Any]) -> int:
     _check(cell, pool)
     name = slug(f"{cell.cell.method}.{cell.cell.backbone}")
     claim(folder / f"{name}.plan.json", {"cell": f"{cell.cell}", "key": cell.key})
-    journal = Journal(folder / f"{name}.journal")
+    journal = CellJournal(folder / f"{name}.journal")
     code = said_commit()  # of what is about to run
     if not asked["quiet"]:
         print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
     try:
         with locked(folder / f"{name}.lock", waiting=progress.warn):
-            method = make_method(cell, {}, journal, progress)
+            method = Maker(cell, journal, progress)(cell.stream.info)
             method.prepare(pool)
-            assert isinstance(method, Exports)
             assert pool is not None
             stream, terms = cell.stream.info.name, asked["terms"] or ""
             path = method.export(pool, folder, stream=stream, terms=terms, commit=code)
@@ -82,13 +64,13 @@ def run(asked: Mapping[str, Any]) -> int:
 def _needs(cell: ReadyCell) -> str:
     """The options, of those that are no default, without which the file would be refused."""
     chosen, usual = config_dict(cell.config), config_dict(type(cell.config)())
-    names = getattr(cell.method, "file_needs", ())
+    names = cell.method.file_needs
     return "".join(f" -o {name}={chosen[name]}" for name in names if chosen[name] != usual[name])
 
 
 def _check(cell: ReadyCell, pool: Pool | None) -> None:
     name, stream = cell.cell.method, cell.stream.info.name
-    if not hasattr(cell.method, "export"):
+    if not cell.method.file_option:
         raise RequestError(f"{name} makes nothing before its first task that could be kept in a file")
     if cell.refusal:
         raise RequestError(f"{name} does not run here: {cell.refusal}")

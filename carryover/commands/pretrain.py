@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from backbones.numerics import choose
-from backbones.pretraining.plan import DEFAULTS, Settings
-from backbones.pretraining.run import Plan, Workplace, pretrain
+from backbones.pretraining.run import Plan, RunContext, pretrain
+from backbones.pretraining.settings import DEFAULTS, Settings
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
-from benchmarks.sources import may_mirror, open_source
+from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.store import Store, locked
 from carryover.cells.machine import said_commit
 from carryover.cells.request import again, command
 from carryover.commands.screen import shown
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import slug
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -44,13 +44,13 @@ def run(asked: Mapping[str, Any]) -> int:
     mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
     plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
     probes = {probe: open_source(probe).load(store, progress) for probe in asked["probes"]}
-    journal = Journal(folder / f"{name}.journal", interval=0)  # every epoch is kept
-    site = Workplace(folder, numerics, store, journal, progress, said_commit())
+    journal = CellJournal(folder / f"{name}.journal", interval=0)  # every epoch is kept
+    context = RunContext(folder, numerics, store, journal, progress, said_commit())
     if not asked["quiet"]:
         print(f"pretraining {plan.backbone} on {numerics.describe()}", file=sys.stderr)
     try:
         with locked(folder / f"{name}.lock", lambda said: progress.warn(said)):
-            card = pretrain(plan, site, probes)
+            card = pretrain(plan, context, probes)
     except KeyboardInterrupt:
         way_on = command(again("pretrain", asked["backbone"], asked, KEYS))
         print(f"\ninterrupted; finished epochs are kept. Go on with:\n  {way_on}", file=sys.stderr)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from carryover.commands.cli import OK
+from carryover.exit_codes import OK
+from carryover.records.record import Record, is_newer
 from carryover.records.results import Broken, Results, failures
 
 
@@ -20,6 +21,8 @@ def status(root: Path | None) -> int:
     committed = len(Results(results.reference).all()[0]) if results.reference is not None else 0
     beside = f"; {committed} more in the committed reference" if committed else ""
     print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
+    for line in _not_from_here(records):
+        print(line)
     journals = sorted((results.root / "journal").glob("*/cell.txt"))
     if journals:
         print(f"{len(journals)} interrupted or running; the same command goes on with each:")
@@ -31,11 +34,26 @@ def status(root: Path | None) -> int:
     return OK
 
 
+def _not_from_here(records: Sequence[Record]) -> list[str]:
+    """What records were made with that this checkout lacks."""
+    from carryover.cells.key import standing
+
+    lines = []
+    if newer := sorted({r.schema for r in records if is_newer(r)}):
+        count = sum(map(is_newer, records))
+        lines.append(f"{count} of them by a newer version of carryover (schema {', '.join(newer)})")
+    gone = [record for record in records if standing(record) == "gone"]
+    if gone:
+        lines.append(f"{len(gone)} of them with a method, stream, backbone or protocol that is not here:")
+        lines += [f"  {record.cell}" for record in gone]
+    return lines
+
+
 def report(
     root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
 ) -> int:
     """Tables of all records, one for each contract; published: beside what others published."""
-    from carryover.cells.ready import is_stale
+    from carryover.cells.key import standing
     from carryover.commands.compare import recorded_stream
     from carryover.tables.report import report_text
 
@@ -44,7 +62,7 @@ def report(
     if stream is not None:
         recorded = {record.cell.stream for record in records}
         stream = recorded_stream(stream, recorded | {name.partition("?")[0] for name in recorded})
-    print(report_text(results, stream=stream, vary=vary, form=form, published=published, stale=is_stale))
+    print(report_text(results, stream=stream, vary=vary, form=form, published=published, standing=standing))
     set_aside(broken)
     return OK
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-from benchmarks.errors import RequestError
+from benchmarks.errors import RequestError, pip_install
 from carryover.records.record import Record
 
 NO_LOGIN = ("offline", "dryrun", "disabled")  # modes of wandb
@@ -18,7 +18,7 @@ NO_LOGIN = ("offline", "dryrun", "disabled")  # modes of wandb
 def check_wandb() -> None:
     """RequestError where wandb is not installed or needs a login that it does not have; without network."""
     if importlib.util.find_spec("wandb") is None:
-        raise RequestError("--wandb needs the package wandb; pip install 'carryover[wandb]' brings it")
+        raise RequestError(f"--wandb needs the package wandb, which is missing; type {pip_install('wandb')}")
     import wandb
 
     way_out = "log in with `wandb login`, set WANDB_API_KEY, or keep the runs here with WANDB_MODE=offline"

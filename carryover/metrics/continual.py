@@ -22,61 +22,51 @@ A metric that needs an entry that is not there, or a second task, is absent: nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carryover.records.record import Row
-
-PRIMARY = {"continual": "accuracy_last", "few-shot": "accuracy_mean", "transfer": "accuracy_mean"}
+from carryover.metrics.kind import Kind, Place
+from carryover.metrics.line import Column, Line, metric_column
+from carryover.records.record import Record
+from carryover.records.row import Row
 
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def protocol_of(contract: Mapping[str, str]) -> str:
-    """continual, few-shot or transfer: the first word of the contract's protocol."""
-    return contract.get("protocol", "continual").partition(" ")[0]
+class Continual(Kind):
+    """A matrix of accuracies; after the last task every task's images count."""
+
+    name = "continual"
+    title = "continual"
+    primary = "accuracy_last"
+    when = "after the last task"
+
+    def metrics(self, rows: Sequence[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+        return continual_metrics(rows)
+
+    def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
+        return [
+            metric_column("accuracy\nlast %", "accuracy_last", 0),
+            metric_column("accuracy\nincr. %", "accuracy_incremental", 1),
+            metric_column("forget-\nting %", "forgetting_last", 1),
+        ]
+
+    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
+        """Each task after the last one was learnt."""
+        last = max((row.step for row in record.rows if row.split == "test"), default=0)
+        found = super().counting(record, metric)
+        return {place: row for place, row in found.items() if place[0] == last}
+
+
+KIND = Continual()
 
 
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:
     """The metrics above of a run's test rows, as fractions in [0, 1] (differences in [-1, 1])."""
     return from_matrix(*accuracy_matrix(rows))
-
-
-def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, float]:
-    """Mean accuracy and half its 95 % interval for each source, over episodes, and the sources' mean.
-
-    1.96 std(ddof=0) / sqrt(episodes), as Meta-Dataset's leaderboard has it (Triantafillou et al., 2020).
-    """
-    accuracies: dict[int, list[float]] = {}
-    for row in rows:
-        if row.correct is not None and row.n:
-            accuracies.setdefault(row.task, []).append(row.correct / row.n)
-    values: dict[str, float] = {}
-    for source, found in sorted(accuracies.items()):
-        values[f"accuracy/{sources[source]}"] = float(np.mean(found))
-        values[f"interval/{sources[source]}"] = float(1.96 * np.std(found) / np.sqrt(len(found)))
-    if len(accuracies) == len(sources):
-        values["accuracy_mean"] = float(np.mean([values[f"accuracy/{source}"] for source in sources]))
-    return values
-
-
-def transfer_metrics(rows: Iterable[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-    """The accuracy on each task, their mean, and the mean over groups of each group's mean."""
-    found = {tasks[row.task]: row.correct / row.n for row in rows if row.correct is not None and row.n}
-    values = {f"accuracy/{task}": found[task] for task in tasks if task in found}
-    if len(found) < len(tasks):
-        return values
-    values["accuracy_mean"] = float(np.mean([found[task] for task in tasks]))
-    if groups:
-        for group in dict.fromkeys(groups):
-            own = [found[task] for task, of in zip(tasks, groups, strict=True) if of == group]
-            values[f"accuracy_group/{group}"] = float(np.mean(own))
-        means = [value for name, value in values.items() if name.startswith("accuracy_group/")]
-        values["accuracy_group_mean"] = float(np.mean(means))
-    return values
 
 
 def accuracy_matrix(rows: Iterable[Row], split: str = "test") -> tuple[Matrix, Counts]:

@@ -17,37 +17,19 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.errors import RequestError
-from carryover.metrics.continual import PRIMARY, protocol_of
+from carryover.metrics.kind import Wins, wins_of
+from carryover.metrics.kinds import kind_of, kind_of_contract, metrics_of
 from carryover.records.contract import same_table, short
-from carryover.records.record import Cell, Option, Record, Row, show_option, unpack_hits
+from carryover.records.record import Record, typed, variant
 
 MIN_SEEDS = 3
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Spread:
-    """mean, sample standard deviation (None for one value) and number of values."""
-
-    mean: float
-    std: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of `values`; None for none. Equal values have exactly zero deviation."""
-        if not values:
-            return None
-        if min(values) == max(values):  # keeps an exact zero exact
-            return cls(values[0], 0.0 if len(values) > 1 else None, len(values))
-        return cls(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
 
 
 @dataclass(frozen=True)
@@ -71,12 +53,12 @@ class Comparison:
     p_value: float | None
     test: str
     left_out: tuple[int, ...] = ()
-    unit: str = "image"
+    protocol: str = "continual"
 
     @property
     def _by_unit(self) -> str:
-        when = " after the last task" * (self.unit == "image" and self.metric == PRIMARY["continual"])
-        return f"{self.unit.capitalize()} by {self.unit}{when}"
+        kind = kind_of(self.protocol)
+        return " ".join(filter(None, [f"{kind.unit.capitalize()} by {kind.unit}", kind.when]))
 
     def __str__(self) -> str:
         seeds = f"{len(self.differences)} seed" + ("s" if len(self.differences) > 1 else "")
@@ -88,7 +70,7 @@ class Comparison:
         points = f"{100 * self.mean:+.2f} points over {seeds} ({spread})"
         lines = [f"{self.a} minus {self.b}, {self.metric}: {points}."]
         if self.p_value is None:
-            lines.append(f"{self._by_unit}: not compared, the records hold no per-sample hits.")
+            lines.append(f"{self._by_unit}: not compared, {kind_of(self.protocol).untested}.")
         else:
             lines.append(
                 f"{self._by_unit}: {self.a} ahead on {self.wins:,}, {self.b} on "
@@ -103,7 +85,7 @@ class Comparison:
 def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None) -> Comparison:
     """The paired comparison of two methods' successful records, one per seed each, over their common seeds.
 
-    metric: the one that the protocol is led by, if none is named (accuracy_last, accuracy_mean).
+    metric: if none is named, the one that tables of this protocol are sorted by.
 
     RequestError for records under different contracts, a method with more than one set of typed options,
     two records of one seed, no common seed, a metric that is absent, or a seed whose test images differ.
@@ -111,8 +93,9 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     if not a or not b:
         raise RequestError("a comparison needs records of both methods; run the one that has none first.")
     same_table([*a, *b])
-    protocol = protocol_of(a[0].contract)
-    metric = metric or PRIMARY[protocol]
+    kind = kind_of_contract(a[0].contract)
+    metrics = {record.key: metrics_of(record) for record in (*a, *b)}
+    metric = metric or kind.primary or next(iter(metrics[a[0].key]), "")
     first, second = _by_seed(a), _by_seed(b)
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
@@ -123,11 +106,14 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     for seed in seeds:
         check_same_images(first[seed], second[seed])
         for record in (first[seed], second[seed]):
-            if metric not in record.metrics:
-                raise RequestError(f"{record.cell} has no {metric}; it has {_listed(record.metrics)}.")
-    differences = {seed: first[seed].metrics[metric] - second[seed].metrics[metric] for seed in seeds}
+            if metric not in metrics[record.key]:
+                raise RequestError(
+                    f"{record.cell} has no {metric or 'metric'}; it has {_listed(metrics[record.key])}."
+                )
+    differences = {
+        seed: metrics[first[seed].key][metric] - metrics[second[seed].key][metric] for seed in seeds
+    }
     mean = float(np.mean(list(differences.values())))
-    unit = "episode" if protocol == "few-shot" else "image"
     scores = _scores([(first[seed], second[seed]) for seed in seeds], metric)
     wins, losses = (0, 0) if scores is None else (int((scores > 0).sum()), int((scores < 0).sum()))
     return Comparison(
@@ -142,16 +128,11 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
         losses=losses,
         p_value=None if scores is None else sign_test(wins, losses),
         test="McNemar's exact test"
-        if len(seeds) == 1 and unit == "image"
-        else f"exact sign test per {unit}" + (", seeds summed" if len(seeds) > 1 else ""),
+        if len(seeds) == 1 and kind.unit == "image"
+        else f"exact sign test per {kind.unit}" + (", seeds summed" if len(seeds) > 1 else ""),
         left_out=tuple(sorted(first.keys() ^ second.keys())),
-        unit=unit,
+        protocol=kind.name,
     )
-
-
-def variant(cell: Cell) -> str:
-    """The method with the options typed for it."""
-    return " ".join([cell.method, *typed(cell.options)])
 
 
 def check_same_images(a: Record, b: Record) -> None:
@@ -185,44 +166,23 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))  # symmetric: both tails are equal
 
 
-def _scores(pairs: Sequence[tuple[Record, Record]], metric: str) -> NDArray[np.int64] | None:
-    """Per image: the seeds in which only a was right minus those in which only b was.
+def _scores(pairs: Sequence[tuple[Record, Record]], metric: str) -> Wins | None:
+    """Of each unit that counts (an image, or an episode): in how many seeds a was right minus in how many b.
 
-    Over all tasks, or those that the metric is of. None if a row that counts holds no hits in either record.
+    None where a row that counts holds no hits in either record, or where no row is known to count.
     """
-    images: dict[tuple[int, int, str], NDArray[np.int64]] = {}
+    kind = kind_of_contract(pairs[0][0].contract)
+    images: dict[tuple[int, int, str], Wins] = {}
     for seed, (a, b) in enumerate(pairs):
-        rows = _rows_that_count(a, metric), _rows_that_count(b, metric)
-        for step, task in sorted(rows[0].keys() | rows[1].keys()):
-            hits = [of[step, task].hits if (step, task) in of else None for of in rows]
-            if hits[0] is None or hits[1] is None:
+        rows = kind.counting(a, metric), kind.counting(b, metric)
+        for place in sorted(rows[0].keys() | rows[1].keys()):
+            won = wins_of(*rows, place)
+            if won is None:
                 return None
-            n = rows[0][step, task].n
-            won = unpack_hits(hits[0], n).astype(np.int64) - unpack_hits(hits[1], n)
-            place = step, task, a.fingerprints.get(task, f"seed {seed}")
-            images[place] = images.get(place, 0) + won
-    if not images:
-        return None
-    if protocol_of(pairs[0][0].contract) == "few-shot":
-        # The images of an episode share their support: the episode is the unit.
-        return np.array([np.sign(won.sum()) for won in images.values()], dtype=np.int64)
-    return np.concatenate(list(images.values()))
-
-
-def _rows_that_count(record: Record, metric: str) -> dict[tuple[int, int], Row]:
-    """Every episode; of continual learning, each task after the last one was learnt.
-
-    A metric of one task, source or group (`accuracy/dtd`, `accuracy_group/natural`) counts those alone.
-    """
-    rows = [row for row in record.rows if row.split == "test"]
-    if protocol_of(record.contract) == "continual":
-        last = max((row.step for row in rows), default=0)
-        rows = [row for row in rows if row.step == last]
-    kind, _, name = metric.partition("/")
-    names = {"accuracy": record.tasks, "accuracy_group": record.groups}.get(kind, ())
-    if name in names:
-        rows = [row for row in rows if names[row.task] == name]
-    return {(row.step, row.task): row for row in rows}
+            task = place[1]
+            test_set = (*place, a.fingerprints.get(task, f"seed {seed}"))
+            images[test_set] = images.get(test_set, 0) + won
+    return kind.units(list(images.values())) if images else None
 
 
 def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
@@ -251,11 +211,6 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
             )
         found[record.cell.seed] = record
     return found
-
-
-def typed(options: Mapping[str, Option]) -> list[str]:
-    """Each as it is typed, by name."""
-    return [f"{name}={show_option(value)}" for name, value in sorted(options.items())]
 
 
 def _listed(names: object) -> str:

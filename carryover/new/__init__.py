@@ -10,6 +10,8 @@ import ast
 import builtins
 import keyword
 import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from carryover.new.package import package_files, run_line
 from carryover.plugins import catalogue
 
 TEMPLATES = Path(__file__).parent / "templates"
-METHODS = ("gradient", "frozen", "episodic")
+METHODS = ("gradient", "frozen", "episodic", "replay", "distillation", "penalty")
 ROOM = {"method": "methods", "stream": "benchmarks/streams", "backbone": "backbones/recipes"}
 
 
@@ -122,7 +124,8 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _next(wanted: Wanted, package: Path | None) -> list[str]:
-    lines = [] if package is None else [f"install it:  pip install --no-deps -e {package}"]
+    here = shlex.join([sys.executable, "-m", "pip", "install", "-e", str(package)])  # no other has Carryover
+    lines = [] if package is None else [f"install it:  {here}"]
     if wanted.kind == "method":
         return [*lines, f"check it:    carryover check {wanted.name}", f"run it:      {run_line(wanted)}"]
     return [*lines, f"run it:      {run_line(wanted)}"]

@@ -20,7 +20,7 @@ version = "0.1.0"
 description = "The {kind} {name} for Carryover"
 readme = "README.md"
 requires-python = ">=3.11"
-dependencies = ["carryover"]
+dependencies = ["carryover-bench"]
 
 # How Carryover finds it: the name that users type, and where it is.
 [project.entry-points."{group}"]
@@ -41,8 +41,13 @@ README = """\
 
 A {kind} for Carryover; say here what it is and whose idea.
 
+It needs `carryover-bench`, which is what Carryover is called as a package. No package index has it, so
+install into the environment of a clone of Carryover (its first `make` builds `CLONE/.venv`); elsewhere
+pip finds no `carryover-bench`.
+
 ```sh
-pip install --no-deps -e .
+source CLONE/.venv/bin/activate
+python -m pip install -e .
 carryover ls {kind}s
 {run}
 ```

@@ -11,56 +11,26 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones import names
+from backbones import catalogue
+from backbones.recipe import Recipe
 from benchmarks.errors import RequestError, unknown
 from carryover import HOUSE
+from carryover.plugins import file, importing
 from carryover.plugins.code import source_of
+from carryover.plugins.options import check_method, check_options
+from carryover.plugins.plugin import OURS, SKLEARN, Plugin
 
 if TYPE_CHECKING:
     from benchmarks.stream import Stream
     from methods.base import Method
-
-OURS = "carryover"
-SKLEARN = "sklearn:"
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A name that a user may type.
-
-    origin: "carryover", or the package and version that brings it, or the file; module and attribute:
-    where its class is; reference: it declares itself a row that every table should have; problem: why it
-    cannot be had, ""; path: of a method that is a file and not installed; named: modules that count as
-    imported by it, whatever its source says.
-    """
-
-    name: str
-    summary: str
-    origin: str
-    module: str
-    attribute: str
-    reference: bool = False
-    problem: str = ""
-    entry: EntryPoint | None = field(default=None, compare=False)
-    path: Path | None = field(default=None, compare=False)
-    named: tuple[str, ...] = ()
-
-    @property
-    def package(self) -> str:
-        """The top-level package whose source belongs to the plugin."""
-        return self.module.partition(".")[0]
-
-    @property
-    def distribution(self) -> dict[str, str]:
-        """The version of the package that brings it, by name; nothing for ours and for files."""
-        dist = self.entry.dist if self.entry else None
-        return {dist.name: dist.version} if dist else {}
 
 
 def methods() -> dict[str, Plugin]:
@@ -76,11 +46,11 @@ def streams() -> dict[str, Plugin]:
 def backbones() -> dict[str, Plugin]:
     """All backbones that have a name of their own; any of timm's is one besides."""
     ours = [
-        Plugin(recipe.name, names.summary_of(recipe), OURS, module, "RECIPES", named=_network(recipe))
-        for module, recipe in names.own_recipes()
+        Plugin(recipe.name, catalogue.summary_of(recipe), OURS, module, "RECIPES", named=_network(recipe))
+        for module, recipe in catalogue.own_recipes()
     ]
-    for path in names.recipe_files():
-        module = f"{names.FOLDER}.{path.stem}"
+    for path in catalogue.recipe_files():
+        module = f"{catalogue.FOLDER}.{path.stem}"
         summary, problem = _summary(path, "RECIPE")
         ours.append(Plugin(path.stem, summary, OURS, module, "RECIPE", problem=problem))
     return _joined("backbone", ours, "carryover.backbones")
@@ -92,7 +62,6 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     name: a listed one, `sklearn:` and a classifier's import path, or a file (`./mine.py`, `./mine.py:Mine`),
     whose code runs by this.
     """
-    from carryover.plugins import file, importing
     from methods.base import Method
 
     if file.is_path(name):
@@ -107,14 +76,13 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     found = importing.load("method", plugin)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RequestError(f"method {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Method")
-    importing.check_method(f"method {name!r}", found)
+    check_method(f"method {name!r}", found)
     return plugin, found
 
 
 def stream_plugin(name: str) -> Plugin:
     """The plugin behind a stream's name without parameters, also where its class takes any `split:SOURCE`."""
     from benchmarks.stream import Stream
-    from carryover.plugins import importing
 
     known = streams()
     for plugin in known.values() if name not in known else ():
@@ -128,19 +96,17 @@ def stream_plugin(name: str) -> Plugin:
 def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
     """The plugin and the class of a stream, by its name without parameters; errors as for a method."""
     from benchmarks.stream import Stream
-    from carryover.plugins import importing
 
     plugin = stream_plugin(name)
     found = importing.load("stream", plugin)
     if not (isinstance(found, type) and issubclass(found, Stream)):
         raise RequestError(f"stream {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Stream")
-    importing.check_options(f"stream {name!r}", found, "Parameters")
+    check_options(f"stream {name!r}", found, "Parameters")
     return plugin, found
 
 
 def backbone_plugin(name: str) -> Plugin:
     """Who brings a backbone, as typed; errors as for a method, but any name that is not ours is timm's."""
-    from carryover.plugins import importing
 
     bare = name.strip().partition("?")[0].partition(".")[0]
     plugin = backbones().get(bare)
@@ -151,7 +117,7 @@ def backbone_plugin(name: str) -> Plugin:
     if plugin.attribute == "RECIPES":
         return plugin
     recipe = importing.load("backbone", plugin)
-    if not isinstance(recipe, names.Recipe):
+    if not isinstance(recipe, Recipe):
         raise RequestError(
             f"backbone {bare!r}: {plugin.module}:{plugin.attribute} is a {type(recipe).__name__}, not "
             "a Recipe of `carryover`; make it one"
@@ -164,7 +130,7 @@ def backbone_plugin(name: str) -> Plugin:
     return replace(plugin, named=_network(recipe))
 
 
-def _network(recipe: names.Recipe) -> tuple[str, ...]:
+def _network(recipe: Recipe) -> tuple[str, ...]:
     return (recipe.network.partition(":")[0],)
 
 
@@ -207,13 +173,27 @@ def _whose(plugin: Plugin) -> str:
 
 
 def _foreign(group: str) -> Iterator[Plugin]:
-    for entry in importlib.metadata.entry_points(group=group):
+    for entry in _entry_points(group, tuple(map(_changed, map(Path, sys.path)))):
         owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
         path = source_of(entry.module)
         summary, problem = _summary(path, entry.attr) if path else ("", "")
         if problem:
             problem = f"{entry.name!r} of {owner}: {problem}"
         yield Plugin(entry.name, summary, owner, entry.module, entry.attr, problem=problem, entry=entry)
+
+
+@cache
+def _entry_points(group: str, folders: tuple[tuple[Path, int], ...]) -> tuple[EntryPoint, ...]:
+    """Those of every distribution in the folders of the import path, read once as long as these stay."""
+    return tuple(importlib.metadata.entry_points(group=group))
+
+
+def _changed(path: Path) -> tuple[Path, int]:
+    """The path, and when what lies there changed; 0 where nothing does."""
+    try:
+        return path, path.stat().st_mtime_ns
+    except OSError:
+        return path, 0
 
 
 def _our_streams() -> Iterator[Plugin]:
@@ -245,17 +225,24 @@ def _classes_in(room: str) -> Iterator[Plugin]:
         stem = path.stem if path.name != "__init__.py" else path.parent.name
         module = f"{room}.{stem}"
         try:
-            tree = _tree(path)
+            yield from _declared(*_changed(path), module)
         except RequestError as error:
             yield Plugin(stem, "", OURS, module, stem, problem=str(error))
-            continue
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef):
-                values = _constants(node)
-                if isinstance(values.get("name"), str):
-                    reference = values.get("reference") is True
-                    name, summary = str(values["name"]), _first_line(tree, node)
-                    yield Plugin(name, summary, OURS, module, node.name, reference)
+
+
+@cache
+def _declared(path: Path, changed: int, module: str) -> tuple[Plugin, ...]:
+    """A file is parsed once: a table asks for every method of every record."""
+    tree = _tree(path)
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            values = _constants(node)
+            if isinstance(values.get("name"), str):
+                reference = values.get("reference") is True
+                name, summary = str(values["name"]), _first_line(tree, node)
+                found.append(Plugin(name, summary, OURS, module, node.name, reference))
+    return tuple(found)
 
 
 def _summary(path: Path, attribute: str) -> tuple[str, str]:

@@ -171,7 +171,12 @@ def _running(tree: ast.Module) -> Iterator[ast.AST]:
 def _versions(tops: Iterable[str]) -> dict[str, str]:
     owners = _distributions()
     names = {owner for top in tops for owner in owners.get(top, ())}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
+    return {name: _version(name) for name in sorted(names)}
+
+
+@cache
+def _version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
 
 
 @cache

@@ -18,9 +18,10 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import RequestError
-from carryover.plugins.catalogue import Plugin
 from carryover.plugins.code import source_digest
-from carryover.plugins.importing import check_method, explained, watched
+from carryover.plugins.importing import explained
+from carryover.plugins.options import check_method
+from carryover.plugins.plugin import Plugin
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -49,7 +50,7 @@ def method_in(name: str) -> tuple[Plugin, type[Method]]:
         raise RequestError(
             f"{what}: {path} cannot be read ({error.strerror}); give the path of a file"
         ) from None
-    with explained(what, path):
+    with explained(what, "cannot be run", path):
         code = compile(source, str(path), "exec", dont_inherit=True)
     digest = source_digest(source)
     module = _module(path, digest, what, code)
@@ -112,7 +113,7 @@ def _module(path: Path, digest: str, what: str, code: CodeType) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and type hints look their module up
     try:
-        with watched(what), explained(f"{what} cannot be run", path):
+        with explained(what, "cannot be run", path):
             exec(code, module.__dict__)
     except BaseException:
         del sys.modules[name]

@@ -10,42 +10,56 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.images import Indices, Pixels
+from benchmarks.images import Pixels
 from benchmarks.progress import Progress
-from benchmarks.stream import Exam, StreamInfo, Task
-from carryover.metrics.continual import continual_metrics
-from carryover.protocols.journal import Journal
-from carryover.protocols.journal import Progress as Done
-from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.records.record import Row
+from benchmarks.stream import Exam, Stream, StreamInfo, Task
+from carryover.protocols.journal import CellJournal, Done
+from carryover.protocols.work import (
+    Result,
+    ValidationRun,
+    Work,
+    count,
+    hand_over,
+    macs_of,
+    pick,
+    predictions,
+    prepared,
+)
+from carryover.records.row import Row
 from methods.base import Method
 
 VERSION = "continual 1: every task scored after each, row 0 before learning"
 TRIED = 3  # tasks that options are chosen on (Chaudhry et al., 2019)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Rows of the matrix, predicted global classes by "step/task", and the journal's last word."""
-
-    rows: list[Row]
-    predicted: dict[str, Indices]
-    done: Done
+SCENARIOS = {
+    "task": "task-incremental: the task is known at test time",
+    "class": "class-incremental: one growing label space, the task is not known",
+    "domain": "domain-incremental: one label space, shifting inputs",
+}
 
 
-def lead(work: Work) -> Result:
-    """Prepare one method and lead it through all tasks."""
+def scenario(info: StreamInfo) -> str:
+    return SCENARIOS[info.scenario]
+
+
+def unchosen(stream: Stream) -> str | None:
+    return None
+
+
+def run(work: Work) -> Result:
+    """Prepare one method and take it through all tasks."""
     spent = Done()
     chosen = next(iter(work.configs.values()), None)
     method = prepared(work.make(work.info, config=chosen), work.pool, spent, work.journal)
-    outcome = run(
+    done = learn_in_turn(
         method,
         work.info,
         work.tasks,
@@ -56,18 +70,21 @@ def lead(work: Work) -> Result:
         reuse=work.reuse,
         prepare_s=spent.prepare_s,
     )
+    if done.macs is None:
+        task = work.tasks[-1].id
+        known = task if work.info.scenario == "task" else None
+        done.macs = macs_of(method, work.exam.inputs(task), known)
     return Result(
-        rows=outcome.rows,
-        predicted=outcome.predicted,
-        done=outcome.done,
+        rows=done.rows,
+        predicted=predictions(done),
+        done=done,
         footprint=method.footprint(),
         units=len(work.tasks),
-        metrics=continual_metrics(outcome.rows),
         fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
     )
 
 
-def trials(work: Work) -> list[Trial]:
+def validation_runs(work: Work) -> list[ValidationRun]:
     """One: the first three tasks, learnt in order, then scored on their validation images.
 
     They are learnt and scored all the same afterwards, by a method that starts anew.
@@ -93,22 +110,22 @@ def trials(work: Work) -> list[Trial]:
             accuracies.append(np.mean(chosen == np.asarray(task.classes)[task.val.labels]))
         return float(np.mean(accuracies)), passes
 
-    return [Trial(f"the first {len(tasks)} tasks", sum(len(task.train) for task in tasks), score)]
+    return [ValidationRun(f"the first {len(tasks)} tasks", sum(len(task.train) for task in tasks), score)]
 
 
-def run(
+def learn_in_turn(
     method: Method,
     info: StreamInfo,
     tasks: Sequence[Task],
     exam: Exam,
     *,
-    journal: Journal,
+    journal: CellJournal,
     progress: Progress,
     tables: MutableMapping[str, Pixels],
     reuse: bool = True,
     prepare_s: float = 0.0,
-) -> Outcome:
-    """Lead `method` through `tasks`, from wherever the journal says that it was.
+) -> Done:
+    """Let `method` learn `tasks` in order and score all after each, from wherever the journal was.
 
     tables: is filled with the image tables of the tasks handed over so far (`Context.tables`).
     reuse: an evaluation of a task is taken over from the step before where the state that it
@@ -131,13 +148,13 @@ def run(
             journal.begin()
             method.learn(task)
             done.train_s += journal.spent()
-            done.passes += method.passes
+            count(method, done)
             done.learnt = task.id + 1
             done.observations.append(method.observations())
             journal.commit(done, method.state())
             _evaluate(method, info, done, exam, journal, progress, reuse)
             bar.advance(1)
-    return Outcome(done.rows, predictions(done), done)
+    return done
 
 
 def _evaluate(
@@ -145,7 +162,7 @@ def _evaluate(
     info: StreamInfo,
     done: Done,
     exam: Exam,
-    journal: Journal,
+    journal: CellJournal,
     progress: Progress,
     reuse: bool,
 ) -> None:

@@ -4,9 +4,6 @@ Nothing is carried from one episode to the next but what `prepare` made. A metho
 (`score_episodes`) gets them in batches, each journaled whole; otherwise every episode is journaled. A row
 is one episode: `task` is its source, `step` its number within the source. A run resumes after the last
 journaled episode.
-
-Metrics: `accuracy/SOURCE`, the mean of the episodes' accuracies; `interval/SOURCE`, half the width of
-its 95 % interval, 1.96 std / sqrt(episodes), as Meta-Dataset has it; `accuracy_mean` over sources.
 """
 
 from __future__ import annotations
@@ -21,19 +18,39 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.images import Inputs
-from benchmarks.stream import Exam, StreamInfo, Task
-from carryover.metrics.continual import few_shot_metrics
-from carryover.protocols.journal import Progress as Done
-from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.records.record import Row
+from benchmarks.stream import Exam, Stream, StreamInfo, Task
+from carryover.protocols.journal import Done
+from carryover.protocols.work import (
+    Result,
+    ValidationRun,
+    Work,
+    count,
+    hand_over,
+    macs_of,
+    pick,
+    predictions,
+    prepared,
+)
+from carryover.records.row import Row
 from methods.base import Footprint, Method
 
-VERSION = "few-shot 1: fresh for each episode, which counts the same as every other"
+VERSION = "few_shot 1: fresh for each episode, which counts the same as every other"
 VALIDATED = 50  # episodes that options are chosen on
 BATCH = 16  # episodes handed over at once to a method that takes them so
 
 
-def lead(work: Work) -> Result:
+def scenario(info: StreamInfo) -> str:
+    return "few-shot: an episode is scored among its own classes"
+
+
+def unchosen(stream: Stream) -> str | None:
+    """A stream may have no validation classes."""
+    if stream.pool is not None and stream.pool.validation is not None:
+        return None
+    return f"{stream.info.name} has no validation classes to choose options on; take --selection default"
+
+
+def run(work: Work) -> Result:
     """Score every episode, from wherever the journal says that the run was."""
     done, _ = work.journal.resume()
     share(work)
@@ -54,12 +71,11 @@ def lead(work: Work) -> Result:
         done=done,
         footprint=_footprint(work, done),
         units=1,
-        metrics=few_shot_metrics(done.rows, work.info.task_names),
         fingerprints=_fingerprints(work.info, work.exam),
     )
 
 
-def trials(work: Work) -> list[Trial]:
+def validation_runs(work: Work) -> list[ValidationRun]:
     """One: episodes of the pool's validation classes, learnt and scored like those of the exam."""
     assert work.pool is not None
     validation = work.pool.validation
@@ -81,7 +97,7 @@ def trials(work: Work) -> list[Trial]:
             accuracies.append(np.mean(chosen == query.labels))
         return float(np.mean(accuracies)), passes
 
-    return [Trial("validation episodes", sum(len(e.support) for e in episodes), score)]
+    return [ValidationRun("validation episodes", sum(len(e.support) for e in episodes), score)]
 
 
 def share(work: Work) -> None:
@@ -122,7 +138,7 @@ def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
     started = time.monotonic()
     method.learn(_alone(task))
     done.train_s += time.monotonic() - started
-    done.passes += method.passes
+    count(method, done)
     started = time.monotonic()
     logits = method.predict(queries, 0)
     done.eval_s += time.monotonic() - started
@@ -163,6 +179,7 @@ def _footprint(work: Work, done: Done) -> Footprint:
     queries = len(work.exam.inputs(first.id))
     method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
     method.learn(_alone(first))
+    done.macs = macs_of(method, work.exam.inputs(first.id), 0)
     if not done.observations and (seen := method.observations()):
         done.observations.append(seen)
     return method.footprint()

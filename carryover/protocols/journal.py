@@ -2,7 +2,7 @@
 
     journal/<key>/progress.json        rows so far, times, and which state file they belong to
     journal/<key>/state-<n>.safetensors  the method after n tasks
-    journal/<key>/stage.safetensors      a training in progress, from its last journaled epoch
+    journal/<key>/stage-<hash>.safetensors  a training of the task in progress, from its last journaled epoch
 
 Every file is written whole or not at all, the state before the progress that names it, so whatever
 is found is consistent. The journal goes when its record is written.
@@ -10,6 +10,7 @@ is found is consistent. The journal goes when its record is written.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -21,17 +22,18 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from benchmarks.store import write_atomic
-from carryover.records.record import Row
+from carryover.records.row import Row
 
 SECONDS = "seconds"  # spent on a stage, beside its tensors, whose names have a "/"
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class Done(msgspec.Struct, kw_only=True):
     """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
 
     predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
-    task was last evaluated with; passes: images trained with, counted in every pass; footprints: of
-    each task, where every task has a method of its own.
+    task was last evaluated with; passes: images trained with, counted in every pass; replayed: exemplars
+    beside them; macs: multiply-adds of one prediction; footprints: of each task, where every task has a
+    method of its own.
     """
 
     learnt: int = 0
@@ -42,12 +44,14 @@ class Progress(msgspec.Struct, kw_only=True):
     eval_s: float = 0.0
     prepare_s: float = 0.0
     passes: int = 0
+    replayed: int = 0
+    macs: int | None = None
     observations: list[dict[str, float]] = []
     footprints: list[dict[str, int]] = []
     notes: list[str] = []
 
 
-class Journal:
+class CellJournal:
     """Reads and writes one journal folder.
 
     interval: seconds between saves of a long stage; states: where the method's state after every task
@@ -58,7 +62,7 @@ class Journal:
         self.folder = folder
         self.interval = interval
         self.states = states
-        self.notes: list[str] = []  # warnings of this process; `Progress.notes` has those before it too
+        self.notes: list[str] = []  # warnings of this process; `Done.notes` has those before it too
         self._saved = self._begun = time.monotonic()
         self._earlier = 0.0
 
@@ -72,30 +76,31 @@ class Journal:
         """Seconds of the piece of work, those of killed processes up to their last save included."""
         return self._earlier + time.monotonic() - self._begun
 
-    def resume(self) -> tuple[Progress, dict[str, Tensor] | None]:
+    def resume(self) -> tuple[Done, dict[str, Tensor] | None]:
         """The progress and the method's state to start from; fresh ones without a usable journal."""
         try:
-            progress = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Progress)
-            state = self._read(f"state-{progress.learnt}.safetensors") if progress.learnt else None
+            done = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Done)
+            state = self._read(f"state-{done.learnt}.safetensors") if done.learnt else None
         except (FileNotFoundError, msgspec.DecodeError, SafetensorError):
             # No journal, or one that another version wrote: the cell starts over and ends the same.
-            return Progress(), None
-        return progress, state
+            return Done(), None
+        return done, state
 
-    def commit(self, progress: Progress, state: dict[str, Tensor] | None = None) -> None:
-        """Keep `progress`, and with it the method's state where it has learnt another task."""
-        progress.notes = list(dict.fromkeys([*progress.notes, *self.notes]))
+    def commit(self, done: Done, state: dict[str, Tensor] | None = None) -> None:
+        """Keep `done`, and with it the method's state where it has learnt another task."""
+        done.notes = list(dict.fromkeys([*done.notes, *self.notes]))
         if state is not None:
-            self._write(f"state-{progress.learnt}.safetensors", state)
+            self._write(f"state-{done.learnt}.safetensors", state)
             if self.states is not None:
-                write_atomic(self.states / f"state-{progress.learnt}.safetensors", serialise(state))
-        write_atomic(self.folder / "progress.json", msgspec.json.encode(progress))
+                write_atomic(self.states / f"state-{done.learnt}.safetensors", serialise(state))
+        write_atomic(self.folder / "progress.json", msgspec.json.encode(done))
         self._saved = time.monotonic()
         if state is not None:
             for old in self.folder.glob("state-*.safetensors"):
-                if old.name != f"state-{progress.learnt}.safetensors":
+                if old.name != f"state-{done.learnt}.safetensors":
                     old.unlink()
-            (self.folder / "stage.safetensors").unlink(missing_ok=True)
+            for stage in self.folder.glob("stage-*.safetensors"):
+                stage.unlink()
 
     def close(self) -> None:
         """The record is written: nothing needs to be resumed any more."""
@@ -108,7 +113,7 @@ class Journal:
 
     def load(self, stage: str) -> dict[str, Tensor] | None:
         try:
-            tensors = self._read("stage.safetensors")
+            tensors = self._read(_stage_file(stage))
         except (FileNotFoundError, SafetensorError):
             return None
         prefix = f"{stage}/"
@@ -120,7 +125,7 @@ class Journal:
     def save(self, stage: str, tensors: dict[str, Tensor]) -> None:
         kept = {f"{stage}/{name}": tensor for name, tensor in tensors.items()}
         spent = torch.tensor(self.spent(), dtype=torch.float64)
-        self._write("stage.safetensors", kept | {SECONDS: spent})
+        self._write(_stage_file(stage), kept | {SECONDS: spent})
         self._saved = time.monotonic()
 
     def _read(self, name: str) -> dict[str, Tensor]:
@@ -128,6 +133,10 @@ class Journal:
 
     def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
         write_atomic(self.folder / name, serialise(tensors))
+
+
+def _stage_file(stage: str) -> str:
+    return f"stage-{hashlib.sha256(stage.encode()).hexdigest()[:16]}.safetensors"
 
 
 def serialise(tensors: dict[str, Tensor]) -> bytes:

@@ -1,11 +1,9 @@
 """Transfer: every task on its own, from the pretrained network; what is learnt in one helps no other.
 
-Options are chosen on val after training on train (`trials`), then the method is fitted to both together
-and the test set is scored, once. Splits are fixed; a cell's seed draws initial weights, order and noise.
+Options are chosen on val after training on train (`validation_runs`), then the method is fitted to both
+together and the test set is scored, once. Splits are fixed; a cell's seed draws initial weights, order and
+noise.
 A row is one task, at step 1. A run resumes after the last journaled task, or within a long one.
-
-Metrics: `accuracy/TASK`; `accuracy_mean` over tasks; where tasks are in groups, `accuracy_group/GROUP` and
-`accuracy_group_mean`, the mean over groups, which circulates as well.
 """
 
 from __future__ import annotations
@@ -19,18 +17,35 @@ from typing import Any
 import numpy as np
 
 from benchmarks.images import Labelled
-from benchmarks.stream import StreamInfo, Task
-from carryover.cells.selection import NothingToChooseError
-from carryover.metrics.continual import transfer_metrics
-from carryover.protocols.journal import Progress as Done
-from carryover.protocols.work import Result, Trial, Work, hand_over, pick, predictions, prepared
-from carryover.records.record import Row
+from benchmarks.stream import Stream, StreamInfo, Task
+from carryover.protocols.journal import Done
+from carryover.protocols.work import (
+    NothingToChooseError,
+    Result,
+    ValidationRun,
+    Work,
+    count,
+    hand_over,
+    macs_of,
+    pick,
+    predictions,
+    prepared,
+)
+from carryover.records.row import Row
 from methods.base import Footprint, Method
 
 VERSION = "transfer 1: every task from the start, refitted on train and val, its test set scored once"
 
 
-def trials(work: Work) -> list[Trial]:
+def scenario(info: StreamInfo) -> str:
+    return "transfer: a task is scored among its own classes"
+
+
+def unchosen(stream: Stream) -> str | None:
+    return None
+
+
+def validation_runs(work: Work) -> list[ValidationRun]:
     """One for each task: fitted on train, scored on val at the last epoch."""
     for task in work.tasks:
         if not len(task.val):
@@ -38,10 +53,10 @@ def trials(work: Work) -> list[Trial]:
                 f"{name_of(work.info, task)} has no validation images to choose options on; "
                 "run with --selection default"
             )
-    return [_trial(work, task) for task in work.tasks]
+    return [_validation_run(work, task) for task in work.tasks]
 
 
-def lead(work: Work) -> Result:
+def run(work: Work) -> Result:
     """Fit and score every task, from wherever the journal says that the run was."""
     done, _ = work.journal.resume()
     scored = {row.task for row in done.rows}
@@ -62,14 +77,11 @@ def lead(work: Work) -> Result:
         done=done,
         footprint=_mean(done.footprints),
         units=1,
-        metrics=transfer_metrics(
-            done.rows, [name_of(work.info, task) for task in work.tasks], work.info.groups
-        ),
         fingerprints={task: work.exam.fingerprint(task) for task in work.exam.tasks},
     )
 
 
-def _trial(work: Work, task: Task) -> Trial:
+def _validation_run(work: Work, task: Task) -> ValidationRun:
     name = name_of(work.info, task)
 
     def score(config: Any) -> tuple[float, int]:
@@ -79,7 +91,7 @@ def _trial(work: Work, task: Task) -> Trial:
         chosen = pick(logits, range(len(task.classes)), len(task.val), f"the validation images of {name}")
         return float(np.mean(chosen == task.val.labels)), method.passes
 
-    return Trial(name, len(task.train), score)
+    return ValidationRun(name, len(task.train), score)
 
 
 def _score(work: Work, task: Task, done: Done) -> Method:
@@ -89,7 +101,7 @@ def _score(work: Work, task: Task, done: Done) -> Method:
     work.journal.begin()
     method.learn(alone(task, Labelled.join([task.train, task.val])))
     done.train_s += work.journal.spent()
-    done.passes += method.passes
+    count(method, done)
     done.observations.append(method.observations())
     started = time.monotonic()
     inputs = work.exam.inputs(task.id)
@@ -97,6 +109,8 @@ def _score(work: Work, task: Task, done: Done) -> Method:
     done.eval_s += time.monotonic() - started
     done.predicted[f"1/{task.id}"] = chosen.astype("<i8").tobytes()
     done.rows.append(Row.scored(1, task.id, work.exam.score(task.id, chosen)))
+    if done.macs is None:
+        done.macs = macs_of(method, inputs, 0)
     done.footprints.append(dataclasses.asdict(method.footprint()))
     return method
 

@@ -1,31 +1,44 @@
-"""What a protocol is given to lead a cell through, and what it gives back."""
+"""What a protocol is, what it is given to run a cell, and what it gives back."""
 
 from __future__ import annotations
 
 import time
+import typing
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.backbone import Backbone
-from benchmarks.images import Indices, Pixels
+from benchmarks.images import Indices, Inputs, Pixels
 from benchmarks.progress import Progress
-from benchmarks.stream import Exam, Pool, StreamInfo, Task
-from carryover.protocols.journal import Journal
-from carryover.protocols.journal import Progress as Done
-from carryover.records.record import Row
+from benchmarks.stream import Exam, Pool, Stream, StreamInfo, Task
+from carryover.protocols.journal import CellJournal, Done
+from carryover.records.row import Row
 from methods.base import Footprint, Method
+
+if typing.TYPE_CHECKING:
+    from carryover.records.record import Selection
 
 
 class PredictionError(RuntimeError):
     """A method's logits cannot be scored; names task and what is wrong."""
 
 
-class Make(Protocol):
+class NothingToChooseError(RuntimeError):
+    """A validation run has no images, or all its candidates diverged or were over their budget.
+
+    selection: what was tried, for the record.
+    """
+
+    selection: Selection | None = None
+
+
+class Make(typing.Protocol):
     """A fresh, unprepared instance of the cell's method on its own copy of the backbone.
 
     info: what it is told of its stream; part: names a piece of the cell that draws for itself, such as
@@ -43,7 +56,7 @@ class Work:
 
     tables: to be filled with the image tables of the tasks handed over so far (`Context.tables`);
     reuse: whether an evaluation whose state did not change since may be taken over; configs: what was
-    chosen for each trial, by name; empty where nothing was.
+    chosen for each validation run, by name; empty where nothing was.
     """
 
     make: Make
@@ -52,7 +65,7 @@ class Work:
     tasks: Sequence[Task]
     exam: Exam
     pool: Pool | None
-    journal: Journal
+    journal: CellJournal
     progress: Progress
     tables: MutableMapping[str, Pixels]
     reuse: bool = True
@@ -60,7 +73,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ValidationRun:
     """Something to choose a config for: a task, or the first tasks of a stream.
 
     images: to train on; score(config) gives the accuracy on validation data and the image passes of the
@@ -85,11 +98,35 @@ class Result:
     done: Done
     footprint: Footprint
     units: int
-    metrics: Mapping[str, float]
     fingerprints: Mapping[int, str]
 
 
-def prepared(method: Method, pool: Pool | None, done: Done, journal: Journal | None = None) -> Method:
+class Protocol(typing.Protocol):
+    """What the module of a protocol has.
+
+    VERSION: its name, a number and what it does, for the contract.
+    """
+
+    VERSION: str
+
+    def scenario(self, info: StreamInfo) -> str:
+        """What is known at test time, in words, for the contract."""
+        ...
+
+    def unchosen(self, stream: Stream) -> str | None:
+        """Why no options can be chosen on that stream; None where they can."""
+        ...
+
+    def validation_runs(self, work: Work) -> list[ValidationRun]:
+        """What options are chosen on; NothingToChooseError where that lacks images."""
+        ...
+
+    def run(self, work: Work) -> Result:
+        """Learn and score everything, from wherever the journal says that an earlier process was."""
+        ...
+
+
+def prepared(method: Method, pool: Pool | None, done: Done, journal: CellJournal | None = None) -> Method:
     """`method` after its `prepare`, the time taken added to `done`; journal: that it may go on from."""
     started = time.monotonic()
     if journal is not None:
@@ -97,6 +134,28 @@ def prepared(method: Method, pool: Pool | None, done: Done, journal: Journal | N
     method.prepare(pool)
     done.prepare_s += time.monotonic() - started if journal is None else journal.spent()
     return method
+
+
+def count(method: Method, done: Done) -> None:
+    """Add what the last `learn` was trained with."""
+    done.passes += method.passes
+    done.replayed += method.replayed
+
+
+def macs_of(method: Method, inputs: Inputs, task_id: int | None) -> int | None:
+    """Multiply-adds of the prediction of one image, the network included; None where they cannot be counted.
+
+    Half of what torch's FlopCounterMode counts: matrix products, convolutions and attention.
+    """
+    store, method.backbone.store = method.backbone.store, None  # features that are read cost nothing
+    try:
+        with FlopCounterMode(display=False) as counted:
+            method.predict(inputs.select(np.arange(1)), task_id)
+    except Exception:  # a method that is not made of operations which it can see through
+        return None
+    finally:
+        method.backbone.store = store
+    return counted.get_total_flops() // 2
 
 
 def hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.errors import RequestError, unknown
 from benchmarks.stream import StreamInfo
-from carryover.records.record import Record
+from carryover.records.record import DEFAULT, Record
 
 PARTS = {
     "protocol": "what is learnt and scored when, and its version",
@@ -29,15 +29,6 @@ PARTS = {
     "inference": "whether predictions may depend on the rest of the batch",
 }
 PER_SAMPLE = "per sample"
-SCENARIOS = {
-    "task": "task-incremental: the task is known at test time",
-    "class": "class-incremental: one growing label space, the task is not known",
-    "domain": "domain-incremental: one label space, shifting inputs",
-}
-ALONE = {
-    "few_shot": "few-shot: an episode is scored among its own classes",
-    "transfer": "transfer: a task is scored among its own classes",
-}
 
 
 def short(digest: str) -> str:
@@ -83,13 +74,20 @@ class Contract(Mapping[str, str]):
 
 
 def contract_of(
-    info: StreamInfo, *, protocol: str, preprocessing: str, backbone: str, selection: str = "default"
+    info: StreamInfo,
+    *,
+    protocol: str,
+    scenario: str,
+    preprocessing: str,
+    backbone: str,
+    selection: str = DEFAULT,
 ) -> Contract:
     """The contract of cells on a stream.
 
-    protocol: name and version; preprocessing: resize rule and resolution; backbone: weight hash,
-    pooling and the normalisation that belongs to the network, so that a ViT and a Swin at one
-    resolution differ in this part alone; selection: "default", "manual", or the rule with its budget.
+    protocol: name and version; scenario: what is known at test time; preprocessing: resize rule and
+    resolution; backbone: weight hash, pooling and the normalisation that belongs to the network, so that a
+    ViT and a Swin at one resolution differ in this part alone; selection: "default", "manual", or the rule
+    with its budget.
     """
     labels = _sha256([[list(task) for task in info.classes], list(info.class_names)])
     sizes = _sha256([list(size) for size in info.sizes])
@@ -100,7 +98,7 @@ def contract_of(
             "data": f"{info.image_size[0]}x{info.image_size[1]} images {info.data}",
             "split": f"{info.rule}; sizes {sizes[:16]}",
             "order": order,
-            "scenario": ALONE.get(info.protocol) or SCENARIOS[info.scenario],
+            "scenario": scenario,
             "labels": f"{len(info.class_names)} classes in {info.tasks} tasks {labels[:16]}",
             "preprocessing": f"{preprocessing}; {'may' if info.mirror else 'must not'} be mirrored",
             "backbone": backbone,

@@ -8,22 +8,24 @@ version of its own major one and ignores fields that it does not know. `record.s
 
 from __future__ import annotations
 
-import base64
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
-SCHEMA = "1.2"
+from carryover.records.row import Count, Row
+
+SCHEMA = "1.3"
+
+# How options are chosen: as the Config has them, typed by hand, or by a rule that searches.
+DEFAULT, MANUAL, SEARCH = "default", "manual", "search"
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar]
 Status = Literal["ok", "skipped", "failed", "timeout"]
-Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Key = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -41,38 +43,6 @@ class Cell(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         typed = "".join(f" {name}={show_option(value)}" for name, value in sorted(self.options.items()))
         return f"{self.method}{typed} on {self.stream}, {self.backbone}, seed {self.seed}"
-
-
-class Row(Struct, frozen=True, kw_only=True):
-    """The score of one test set at one step.
-
-    step: tasks learnt so far, 0 before any; task: its id, from 0 (few-shot: step is the episode's number
-    within its source, and task the source); n: images; correct: how many were
-    right, null where the method has no head for the task yet; hits: which, see `pack_hits`.
-    """
-
-    step: Count
-    task: Count
-    split: str = "test"
-    n: Count
-    correct: Count | None = None
-    hits: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.correct is not None and self.correct > self.n:
-            raise ValueError(f"step {self.step}, task {self.task}: {self.correct} correct of {self.n}")
-        if self.hits is not None:
-            found = int(unpack_hits(self.hits, self.n).sum())
-            if found != self.correct:
-                place = f"step {self.step}, task {self.task}"
-                raise ValueError(f"{place}: the hits name {found} correct images, not {self.correct}")
-
-    @classmethod
-    def scored(cls, step: int, task: int, hits: NDArray[np.bool_], split: str = "test") -> Row:
-        """A row from per-sample correctness (n,)."""
-        return cls(
-            step=step, task=task, split=split, n=len(hits), correct=int(hits.sum()), hits=pack_hits(hits)
-        )
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,9 +77,9 @@ class Cost(Struct, frozen=True, kw_only=True):
     """Seconds of work (without waiting), peak memory in 2^20 bytes, and the method's footprint.
 
     trainable: parameters that train, the head apart from the rest; stored_bits_per_task: what must be
-    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images trained
-    with, counted in every pass; macs: multiply-adds of one image's prediction; parameters: of the backbone,
-    without classifier. None: not known.
+    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images of the
+    stream trained with, counted in every pass; replayed: exemplars trained with beside them; macs:
+    multiply-adds of one image's prediction; parameters: of the backbone, without classifier. None: not known.
     """
 
     train_s: Seconds = 0.0
@@ -121,6 +91,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     stored_bits_per_task: Annotated[float, Meta(ge=0)] | None = None
     exemplars: Count | None = None
     passes: Count | None = None
+    replayed: Count | None = None
     macs: Count | None = None
     parameters: Count | None = None
 
@@ -193,7 +164,15 @@ class Record(Struct, frozen=True, kw_only=True):
         """What two runs of one key must agree on: status, rows, metrics, test sets, footprint and passes."""
         footprint = {
             name: getattr(self.cost, name)
-            for name in ("trainable", "head", "stored_bits_per_task", "exemplars", "passes")
+            for name in (
+                "trainable",
+                "head",
+                "stored_bits_per_task",
+                "exemplars",
+                "passes",
+                "replayed",
+                "macs",
+            )
         }
         return {
             "status": self.status,
@@ -202,6 +181,11 @@ class Record(Struct, frozen=True, kw_only=True):
             "fingerprints": self.fingerprints,
             "footprint": footprint,
         }
+
+
+def is_newer(record: Record) -> bool:
+    """Whether a later version wrote it, which may have said more than is read here."""
+    return int(record.schema.partition(".")[2]) > int(SCHEMA.partition(".")[2])
 
 
 class _Version(Struct):
@@ -236,24 +220,21 @@ def json_schema() -> bytes:
     return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2) + b"\n"
 
 
-def pack_hits(hits: NDArray[np.bool_]) -> str:
-    """Per-sample correctness (n,) as base64 of numpy.packbits: sample 8k is the highest bit of byte k."""
-    return base64.b64encode(np.packbits(np.asarray(hits, dtype=bool)).tobytes()).decode("ascii")
-
-
-def unpack_hits(packed: str, n: int) -> NDArray[np.bool_]:
-    """The (n,) booleans that `pack_hits` packed; ValueError for text that does not hold n samples."""
-    data = base64.b64decode(packed, validate=True)
-    if len(data) != -(-n // 8):
-        raise ValueError(f"{len(data)} bytes of hits do not hold {n} samples")
-    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=n).astype(bool)
-
-
 def show_option(value: Option) -> str:
     """An option as it is typed on the command line."""
     if isinstance(value, list):
         return ",".join(show_option(part) for part in value)
     return value if isinstance(value, str) else _json(value)
+
+
+def variant(cell: Cell) -> str:
+    """The method with the options typed for it."""
+    return " ".join([cell.method, *typed(cell.options)])
+
+
+def typed(options: Mapping[str, Option]) -> list[str]:
+    """Each as it is typed, by name."""
+    return [f"{name}={show_option(value)}" for name, value in sorted(options.items())]
 
 
 def _json(value: object) -> str:

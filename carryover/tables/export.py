@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from carryover.tables.columns import LEGEND, PUBLISHED, STALE, columns, marks
-from carryover.tables.table import Line, Table
+from carryover.metrics.line import Line
+from carryover.tables.columns import GONE, LEGEND, PUBLISHED, STALE, columns
+from carryover.tables.table import Table
 
 
 def markdown(table: Table) -> str:
@@ -24,14 +25,16 @@ def markdown(table: Table) -> str:
             rows.append(_row([_escaped(line.label), said, *[""] * (len(shown) - 2)]))
             continue
         cells = [_escaped(column.text(line)) for column in shown]
-        cells[0] += f" {STALE}" if line.stale else ""
+        cells[0] += f" {STALE}" * line.stale + f" {GONE}" * line.gone
         rows.append(_row(f"**{cell}**" if line.fresh and cell else cell for cell in cells))
     for line in table.published:
         cells = [_escaped(column.text(line)) for column in shown]
         rows.append(_row([f"*{cells[0]}* {PUBLISHED}", *cells[1:]]))
     notes = ["bold: this run"] if any(line.fresh for line in table.lines) else []
-    if any(STALE in marks(line) for line in table.lines):
+    if any(line.stale for line in table.lines):
         notes.append(f"{STALE} made by other code than the present")
+    if any(line.gone for line in table.lines):
+        notes.append(f"{GONE} {LEGEND[GONE]}")
     if table.published:
         notes.append(f"{PUBLISHED} {LEGEND[PUBLISHED]}")
     notes += [_escaped(note) for note in table.notes]
@@ -82,8 +85,20 @@ def _flat(line: Line) -> dict[str, object]:
     }
     for name, spread in line.metrics.items():
         row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
-    costs = ("trainable", "parameters", "head", "stored_bits_per_task", "exemplars", "passes", "train_s")
-    row |= {name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "fill", "published")}
+    costs = (
+        "trainable",
+        "parameters",
+        "head",
+        "stored_bits_per_task",
+        "exemplars",
+        "passes",
+        "replayed",
+        "macs",
+        "train_s",
+    )
+    row |= {
+        name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "gone", "fill", "published")
+    }
     return row
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from carryover.metrics.statistics import Spread
-from carryover.tables.table import Line, Table
+from carryover.metrics.line import Line, Spread
+from carryover.tables.table import Table
 
 VPT = "Jia et al., ECCV 2022"
 NOAH = "Zhang et al., 2022"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from benchmarks.errors import unknown
+from carryover.metrics.line import Standing
 from carryover.records.contract import check_vary, differences
 from carryover.records.record import Cell, Record
 from carryover.records.results import Results, failures
@@ -26,12 +27,14 @@ def closing_text(
     run: Sequence[Record],
     everything: Sequence[Record],
     *,
-    stale: Callable[[Record], bool] | None = None,
+    standing: Callable[[Record], Standing] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> str:
     """This run beside all records of its contract (`closing_tables`), then its cells that did not succeed."""
-    tables = closing_tables(run, everything, stale=stale, reference_methods=reference_methods, fill=fill)
+    tables = closing_tables(
+        run, everything, standing=standing, reference_methods=reference_methods, fill=fill
+    )
     width, color = _screen()
     parts = [drawn(made, width, color) for made in tables]
     if failed := [record for record in run if record.status != "ok"]:
@@ -51,7 +54,7 @@ def report_text(
     vary: str | None = None,
     form: str = "terminal",
     published: bool = False,
-    stale: Callable[[Record], bool] | None = None,
+    standing: Callable[[Record], Standing] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> str:
@@ -73,7 +76,9 @@ def report_text(
     for group in by_contract((record for record in records if record.status == "ok"), vary):
         cell = group[0].cell
         command = (lambda method, cell=cell: fill(method, cell)) if fill else None
-        tables.append(table(group, vary=vary, stale=stale, reference_methods=reference_methods, fill=command))
+        tables.append(
+            table(group, vary=vary, standing=standing, reference_methods=reference_methods, fill=command)
+        )
     tables = _told_apart(sorted(tables, key=lambda made: made.title))
     if published:
         tables = [_with_published(made) for made in tables]

@@ -10,65 +10,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from carryover.metrics.continual import PRIMARY, protocol_of
-from carryover.metrics.ranks import mean_ranks
-from carryover.metrics.statistics import Spread, typed
+from carryover.metrics.kind import Kind
+from carryover.metrics.kinds import kind_of_contract, metrics_of
+from carryover.metrics.line import Line, Spread, Standing
 from carryover.records.contract import Contract, differences, same_table, short
-from carryover.records.record import Cell, Option, Record
+from carryover.records.record import Cell, Record, is_newer
 from carryover.records.results import current, recency
 
 SEPARATOR = " · "  # between the parts of a title
 
 # Parts that may vary without changing which images are tested.
 _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"})
-
-PLUS_MINUS = "after ±: of a source its 95 % interval over episodes, of the mean its deviation over seeds"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One method. Costs are means over seeds, None where no record knows them.
-
-    varied: its value of the table's varied part; prepared: the hash of what it was prepared with, where
-    other lines of that method were prepared with something else; parameters: of the backbone; fresh: of the
-    present run; stale: made by other code than the present; fill: the command that makes this line, which
-    has no record yet; published: who published it, "" where it is ours.
-    """
-
-    method: str
-    options: Mapping[str, Option] = field(default_factory=dict)
-    varied: str = ""
-    prepared: str = ""
-    seeds: tuple[int, ...] = ()
-    metrics: Mapping[str, Spread] = field(default_factory=dict)
-    trainable: float | None = None
-    parameters: float | None = None
-    head: float | None = None
-    stored_bits_per_task: float | None = None
-    exemplars: float | None = None
-    passes: float | None = None
-    train_s: float | None = None
-    dtype: str = ""
-    fresh: bool = False
-    stale: bool = False
-    fill: str = ""
-    published: str = ""
-
-    @property
-    def trained_share(self) -> float | None:
-        """Trainable parameters without the head over those of the backbone."""
-        return self.trainable / self.parameters if self.trainable is not None and self.parameters else None
-
-    @property
-    def label(self) -> str:
-        """The method, what it was prepared with where lines differ in it, and the options typed for it."""
-        told = [f"({short(self.prepared)})"] if self.prepared else []
-        return " ".join([self.method, *told, *typed(self.options)])
 
 
 @dataclass(frozen=True)
@@ -90,8 +47,8 @@ class Table:
     published: tuple[Line, ...] = ()
 
     @property
-    def protocol(self) -> str:
-        return protocol_of(self.contract)
+    def kind(self) -> Kind:
+        return kind_of_contract(self.contract)
 
     @property
     def mixed_dtype(self) -> bool:
@@ -104,21 +61,21 @@ def table(
     *,
     vary: str | None = None,
     fresh: Collection[str] = (),
-    stale: Callable[[Record], bool] | None = None,
+    standing: Callable[[Record], Standing] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str], str] | None = None,
 ) -> Table:
     """The table of the successful records that count.
 
     vary: the one part of the contract that may differ; fresh: keys of the present run's records;
-    stale: whether other code made a record; reference_methods: methods of which every table should
-    have a line; fill: the command that makes it, "" where it cannot be made. RequestError if the
-    contracts differ in anything else. Records of one seed that were tested on other images than the
+    standing: whether other code made a record, or a plugin that is gone; reference_methods: methods of which
+    every table should have a line; fill: the command that makes it, "" where it cannot be made. RequestError
+    if the contracts differ in anything else. Records of one seed that were tested on other images than the
     newest one of that seed are left out, and a note says so.
     """
     shared = same_table(records, vary=(vary,) if vary else None)
-    stale = stale or (lambda record: False)
-    rank = {record.key: 2 if record.key in fresh else 0 if stale(record) else 1 for record in records}
+    stands = {record.key: standing(record) if standing else "current" for record in records}
+    rank = {r.key: 2 if r.key in fresh else 1 if stands[r.key] == "current" else 0 for r in records}
     counting = current(records, rank=lambda record: rank[record.key])
     kept, notes = _same_images(counting, vary, fresh)
     # By seed, the one that counts most last: cells of other names may be the same under one contract.
@@ -129,7 +86,7 @@ def table(
     twice = Counter(name[:3] for name in groups)
     lines = [
         replace(
-            _line(list(group.values()), name[2], fresh, stale),
+            _line(list(group.values()), name[2], fresh, stands),
             prepared=name[3] if twice[name[:3]] > 1 else "",
         )
         for name, group in groups.items()
@@ -137,11 +94,14 @@ def table(
     counted = {record.key for group in groups.values() for record in group.values()}
     kept = [record for record in kept if record.key in counted]
     parts = records[0].tasks
-    if protocol_of(shared) == "few-shot":
-        lines = _ranked(lines, parts)
-        notes.append(PLUS_MINUS)
-    primary = PRIMARY[protocol_of(shared)]
-    lines.sort(key=lambda line: (-_mean_of(line, primary), line.label, line.varied))
+    kind = kind_of_contract(shared)
+    lines = kind.ranked(lines, parts)
+    notes += kind.notes
+    if newer := sum(map(is_newer, kept)):
+        notes.append(
+            f"{newer} of the records by a newer version of carryover, which may say more than is shown"
+        )
+    lines.sort(key=lambda line: (-_mean_of(line, kind.primary), line.label, line.varied))
     for method in reference_methods:
         command = fill(method) if fill and method not in {line.method for line in lines} else ""
         if command:
@@ -158,7 +118,7 @@ def closing_tables(
     run: Sequence[Record],
     everything: Sequence[Record],
     *,
-    stale: Callable[[Record], bool] | None = None,
+    standing: Callable[[Record], Standing] | None = None,
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> list[Table]:
@@ -173,7 +133,7 @@ def closing_tables(
         made = table(
             [record for record in others if record.contract == first.contract],
             fresh={record.key for record in records},
-            stale=stale,
+            standing=standing,
             reference_methods=reference_methods,
             fill=partial(_swapped, fill, first.cell) if fill else None,
         )
@@ -190,12 +150,12 @@ def by_contract(records: Iterable[Record], vary: str | None = None) -> list[list
 
 
 def _line(
-    records: Sequence[Record], varied: str, fresh: Collection[str], stale: Callable[[Record], bool]
+    records: Sequence[Record], varied: str, fresh: Collection[str], stands: Mapping[str, Standing]
 ) -> Line:
-    names = dict.fromkeys(name for record in records for name in record.metrics)
+    metrics = [metrics_of(record) for record in records]
     spreads = {
-        name: _spread(name, [record.metrics[name] for record in records if name in record.metrics])
-        for name in names
+        name: _spread(name, [of[name] for of in metrics if name in of])
+        for name in dict.fromkeys(name for of in metrics for name in of)
     }
     costs = [record.cost for record in records]
     return Line(
@@ -210,10 +170,13 @@ def _line(
         stored_bits_per_task=_mean(cost.stored_bits_per_task for cost in costs),
         exemplars=_mean(cost.exemplars for cost in costs),
         passes=_mean(cost.passes for cost in costs),
+        replayed=_mean(cost.replayed for cost in costs),
+        macs=_mean(cost.macs for cost in costs),
         train_s=_mean(cost.train_s for cost in costs),
         dtype=", ".join(sorted({record.env.dtype for record in records})),
         fresh=any(record.key in fresh for record in records),
-        stale=any(stale(record) for record in records),
+        stale=any(stands[record.key] == "stale" for record in records),
+        gone=any(stands[record.key] == "gone" for record in records),
     )
 
 
@@ -295,25 +258,6 @@ def _varied(record: Record, vary: str | None) -> str:
 
 def _label(cell: Cell) -> str:
     return Line(cell.method, cell.options).label
-
-
-def _ranked(lines: Sequence[Line], sources: Sequence[str]) -> list[Line]:
-    """The lines with their average rank over `sources` among the metrics."""
-    scores = {
-        f"{line.label} {line.varied}": {
-            source: (line.metrics[f"accuracy/{source}"].mean, line.metrics[f"interval/{source}"].mean)
-            for source in sources
-            if f"interval/{source}" in line.metrics
-        }
-        for line in lines
-    }
-    found = mean_ranks(scores, sources)
-    return [
-        replace(line, metrics={**line.metrics, "rank_mean": Spread(found[name], None, 1)})
-        if (name := f"{line.label} {line.varied}") in found
-        else line
-        for line in lines
-    ]
 
 
 def _mean_of(line: Line, metric: str) -> float:

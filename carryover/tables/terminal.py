@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from carryover.metrics.line import Column, Line
 from carryover.records.record import Record
-from carryover.tables.columns import LEGEND, PUBLISHED, Column, columns, marks
-from carryover.tables.table import SEPARATOR, Line, Table
+from carryover.tables.columns import LEGEND, PUBLISHED, columns, marks
+from carryover.tables.table import SEPARATOR, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,7 +71,7 @@ def _rows(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], width: in
             Text(heading), justify="left" if column.words else "right", width=size, no_wrap=not column.words
         )
     for line in lines:
-        style = "bold" if line.fresh else "dim" if line.stale or line.published else ""
+        style = "bold" if line.fresh else "dim" if line.stale or line.gone or line.published else ""
         grid.add_row(*(Text(_text(column, line)) for column, _ in chosen), style=style)
     return _on_console(grid, width, color).split("\n")
 

@@ -10,8 +10,10 @@ import words
 
 from backbones import names, pretrained
 from backbones.backbone import describe
+from backbones.catalogue import find_recipe
 from carryover.commands.listing import BESIDES
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import Plugin
 
 HEADS = ("backbone", "what it is", "family", "parameters", "pixels", "width", "tokens", "pooling", "weights")
 
@@ -35,8 +37,8 @@ def backbones_page() -> str:
     )
 
 
-def _row(name: str, plugin: catalogue.Plugin) -> tuple[str, ...]:
-    info, recipe = describe(name), names.find_recipe(name)
+def _row(name: str, plugin: Plugin) -> tuple[str, ...]:
+    info, recipe = describe(name), find_recipe(name)
     tags = recipe.tags if recipe else ()
     tokens = f"{info.grid[0]} x {info.grid[1]}" + (f" + {info.prefix_tokens}" if info.prefix_tokens else "")
     return (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import words
 
-from carryover.cells.ready import is_stale
+from carryover.cells.key import standing
 from carryover.records.results import Results
 from carryover.tables.report import report_text
 
@@ -16,7 +16,9 @@ REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
 def leaderboard_page() -> str:
     """Every table that `carryover report` would show of the committed records alone."""
     results = Results(REFERENCE)
-    tables = report_text(results, form="markdown", stale=is_stale) if results.all()[0] else "No record yet."
+    tables = (
+        report_text(results, form="markdown", standing=standing) if results.all()[0] else "No record yet."
+    )
     return words.page(
         "Leaderboard",
         "The records in `results/reference`, as `make reference` leaves them. Numbers stand in one table "

@@ -21,6 +21,7 @@ from carryover.check.pictures import KINDS, WORDS, Kind, Pictures
 from carryover.check.subject import Subject
 from carryover.commands.listing import BESIDES
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import OURS
 from methods import sklearn_classifier
 from methods.base import GradientMethod, Method, ParameterEfficient
 
@@ -90,7 +91,7 @@ def method_part(name: str, cls: type[Method], origin: str, crowded: bool) -> str
         ("runs", _where(reach_of(cls))),
         ("trains", trained(cls)),
         ("stores", _stored(cls)),
-        ("file", f"`{cls.__module__}`" + (f", of {origin}" if origin != catalogue.OURS else "")),
+        ("file", f"`{cls.__module__}`" + (f", of {origin}" if origin != OURS else "")),
     ]
     base = words.defaults(ParameterEfficient.Config) if issubclass(cls, GradientMethod) else {}
     together = f"More under [{cls.__module__}](#{_slug(cls.__module__)})." if crowded else ""

@@ -6,11 +6,12 @@ import words
 
 from benchmarks.stream import Stream
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import OURS, Plugin
 
 
 def streams_page() -> str:
     """Every stream that `carryover ls streams` lists, by the class behind it."""
-    behind: dict[type[Stream], list[catalogue.Plugin]] = {}
+    behind: dict[type[Stream], list[Plugin]] = {}
     for name, plugin in catalogue.streams().items():
         if not plugin.problem:
             behind.setdefault(catalogue.stream_class(name)[1], []).append(plugin)
@@ -23,7 +24,7 @@ def streams_page() -> str:
     )
 
 
-def _part(cls: type[Stream], named: list[catalogue.Plugin]) -> str:
+def _part(cls: type[Stream], named: list[Plugin]) -> str:
     rows = [(f"`{plugin.name}`", plugin.summary) for plugin in named]
     said = words.module_doc(cls) or words.own_doc(cls)
     title = words.first_line(said).rstrip(".")
@@ -33,7 +34,7 @@ def _part(cls: type[Stream], named: list[catalogue.Plugin]) -> str:
             None,
             [
                 f"## {title}",
-                f"From {origin}." if origin != catalogue.OURS else "",
+                f"From {origin}." if origin != OURS else "",
                 words.table(("stream", "what it is"), rows),
                 words.prose(words.after_first_line(said)),
                 words.options_table(cls.Parameters).replace("| option |", "| parameter |", 1),

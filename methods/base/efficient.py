@@ -1,7 +1,7 @@
 """`ParameterEfficient`: methods that insert something small into a frozen network, and where they insert it.
 
 With one module per task nothing is ever forgotten, and a task costs what its module and head take;
-with one for all tasks the module is trained on and on.
+with one for all tasks the module is trained further on every task.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.names import Family
+from backbones.recipe import Family
 from benchmarks.stream import StreamInfo
 from methods.base.gradient import GradientMethod
 from methods.base.method import Context
@@ -32,7 +32,7 @@ class ParameterEfficient(GradientMethod):
     class Config(GradientMethod.Config):
         """
         per_task: keep what is trained for each task and predict with it (true), or train one for all
-            tasks on and on (false); if not said, the first wherever the task of a test image is known
+            tasks (false); if not said, the first wherever the task of a test image is known
         """
 
         per_task: bool | None = None
@@ -53,7 +53,7 @@ class ParameterEfficient(GradientMethod):
                 f"{cls.name} needs {cls.needs}, and {backbone.name} is of the family {backbone.family}; "
                 f"take one of {', '.join(cls.families)}"
             )
-        return None
+        return super().supports(config, info, backbone)
 
     def __init__(self, config: Config, backbone: Backbone, context: Context) -> None:
         said = config.per_task

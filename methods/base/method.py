@@ -56,21 +56,37 @@ class Footprint:
     exemplars: int = 0
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """digest: sha256 of the tensors that the first task starts from; said: what they are, in words."""
+
+    digest: str
+    said: str
+
+
 class Method(ABC):
     """Learns tasks one after another and predicts.
 
     Subclasses set `name`, declare a frozen dataclass `Config` with a default for every option and a
-    `search` space, and may set `reference` (a row that every table should have).
+    `search` space, and may set `reference` (a row that every table should have). One whose preparation can
+    be kept in a file says by which option it is read again (`file_option`), and which options it fits only
+    as they were (`file_needs`). `per_task` says that what predicts a task is stored for it alone, so that
+    nothing is forgotten where the task of an image is known.
 
     The backbone is the method's own copy; it may change it. Logits are float32 on the CPU. Their
     columns are the task's classes when the task is known, otherwise all classes seen so far in the
-    order learnt (`columns`). `predict` changes nothing that `state` holds. `passes` is how many images the
-    last `learn` was trained with, counted anew in every pass.
+    order learnt (`columns`). `predict` changes nothing that `state` holds. `passes` is how many of its
+    task's images the last `learn` was trained with, counted anew in every pass, `replayed` how many exemplars
+    beside them; a search's budget bounds the former.
     """
 
     name: ClassVar[str]
     reference: ClassVar[bool] = False
+    file_option: ClassVar[str] = ""
+    file_needs: ClassVar[tuple[str, ...]] = ()
+    per_task: bool = False  # a class says it, or an instance before `__init__` of the class that reads it
     passes: int = 0
+    replayed: int = 0
 
     @dataclass(frozen=True)
     class Config:
@@ -107,6 +123,17 @@ class Method(ABC):
     @abstractmethod
     def predict(self, inputs: Inputs, task_id: int | None) -> Tensor:
         """Logits (N, columns) of `inputs`; `task_id` is given in task-incremental streams only."""
+
+    def preparation(self) -> Preparation | None:
+        """What `prepare` made or read, for the record; None where it did neither."""
+        return None
+
+    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
+        """Write what `prepare(pool)` has just made, and its card; returns the file (`file_option`).
+
+        RequestError where nothing was made: it was read from a file, say.
+        """
+        raise NotImplementedError(f"{self.name} has a file_option and no export")
 
     def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor] | None:
         """Logits (Q, N) of each episode's queries, learnt from its task (id 0, N classes) alone.

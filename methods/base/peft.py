@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
 from backbones.training import ParameterGroup, groups_of
+from benchmarks.errors import pip_install
 from benchmarks.stream import StreamInfo
 from methods.base.efficient import ParameterEfficient
 
@@ -74,7 +75,7 @@ class Tuner(ParameterEfficient):
     @classmethod
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if importlib.util.find_spec("peft") is None:
-            return f"{cls.name} comes with the peft library, which is missing; pip install 'carryover[peft]'"
+            return f"{cls.name} comes with the peft library, which is missing; type {pip_install('peft')}"
         for name in ("block_size", "blocks", "coefficients", "subspaces"):
             if getattr(config, name, 1) < 1:
                 return f"{name}={getattr(config, name)} is below 1; raise it"

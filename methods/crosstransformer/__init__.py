@@ -16,24 +16,20 @@ Stored: the head (with mode=full the network too); for each task the token maps 
 and their labels. At most `max_support` images of a task are kept, as maps, not as images.
 
 - `head`           the equations
-- `simclr`         which episodes are converted, and into what
+- `episodes`       what an episode is to meta-training; which are converted (SimCLR), and into what
 - `augmentation`   the views
 - `views`          cached maps, and a bank of cached views (mode=frozen)
-- `network`        episodes through the backbone (mode=full)
-- `batchnorm`      whose moments queries are normalised with
+- `network`        episodes through the backbone (mode=full), and whose moments its BatchNorms take
 - `meta_training`  the loop
-- `heads`          heads in files
-- `start`          which head a run starts from: one in a file, one trained on the pool, or a random one
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,19 +40,27 @@ from benchmarks.images import Indices, Inputs
 from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, Footprint, Method
+from methods.base.card import PreparedCard, Setting
 from methods.base.method import below, learnt_tensor, stored_bits
-from methods.base.prepared import Preparation, digest_of
+from methods.base.prepared import PreparedMethod
 from methods.crosstransformer.head import CrossHead, Norm, Projected
-from methods.crosstransformer.heads import Card, describe, save_head
-from methods.crosstransformer.start import SEED, SHAPE, file_of, started
+from methods.crosstransformer.meta_training import Schedule, meta_train
+from methods.crosstransformer.network import NetworkEpisodes
+from methods.crosstransformer.views import FrozenEpisodes
 
 NET, HEAD = "net.", "head."
+SEED = 0  # of meta-training, whatever the cell's seed: it is made once
+ON_CPU, ON_ACCELERATOR = 2_000, 100_000  # updates
+SIMCLR = 0.5  # the share of converted episodes that needs no word in a file's name
 
 
-class CrossTransformer(Method):
+class CrossTransformer(PreparedMethod):
     name = "crosstransformer"
-    file_option: ClassVar[str] = "head"
-    file_needs: ClassVar[tuple[str, ...]] = SHAPE
+    file_option = "head"
+    file_needs = "d_k", "d_v", "norm", "scale", "mode"
+    shipped = Path(__file__).parent / "head_files"
+    untrained = "random"
+    warning = "the head was not trained at all"
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -85,7 +89,7 @@ class CrossTransformer(Method):
         norm: Norm = "none"
         scale: bool = False
         updates: int = 0
-        simclr: float = 0.5
+        simclr: float = SIMCLR
         lr: float = 6e-4
         decay: float = 0.915
         decay_every: int = 0
@@ -112,7 +116,7 @@ class CrossTransformer(Method):
             if not getattr(config, name) > 0:
                 return f"{name}={getattr(config, name)} must be above 0"
         # A few-shot stream names the classes of a source; those of an episode are counted as it is learnt.
-        most = 0 if info.protocol == "few_shot" else max(map(len, info.classes), default=0)
+        most = 0 if info.episodes else max(map(len, info.classes), default=0)
         if 0 < config.max_support < most:
             return (
                 f"max_support={config.max_support} is fewer than the {most} classes of a task; take 0 for all"
@@ -125,32 +129,57 @@ class CrossTransformer(Method):
         options = config.d_k, config.d_v, config.norm, config.scale
         self.head = CrossHead(backbone.info.width, *options).to(backbone.device).requires_grad_(False)
         self.head.reset(torch.Generator().manual_seed(derive("crosstransformer head", SEED)))
-        self.card: Card | None = None  # how the head was trained; None for one that was not
         self._maps: dict[int, Tensor] = {}
         self._labels: dict[int, Tensor] = {}  # global class ids
         self._projected: tuple[int | None, Projected, Tensor] | None = None  # of what was predicted last
 
+    # Preparing.
+
     @classmethod
-    def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
-        found = file_of(config, backbone)
-        return () if found is None else (found,)
+    def ships(cls, config: Any, backbone: Backbone, card: PreparedCard) -> bool:
+        """Where all that shapes meta-training, SimCLR's share aside, is the default."""
+        plain = cls.Config(simclr=config.simclr, max_support=config.max_support)
+        same = config == plain and card.settings["simclr"] == config.simclr
+        return same and super().ships(config, backbone, card)
 
-    def prepare(self, pool: Pool | None) -> None:
-        """Take the head that is asked for; RequestError where there is none and no pool to train it on."""
-        self.card = started(self, pool)
+    def schedule(self) -> Schedule:
+        """Of meta-training."""
+        config = self.config
+        updates = config.updates or (ON_CPU if self.backbone.device.type == "cpu" else ON_ACCELERATOR)
+        return Schedule(updates, config.lr, config.decay, config.decay_every or max(1, updates // 50))
 
-    def preparation(self) -> Preparation | None:
-        return None if self.card is None else Preparation(digest_of(self.trained()), describe(self.card))
+    def key_parts(self, pool: Pool) -> tuple[object, ...]:
+        validation = "" if pool.validation is None else pool.validation.fingerprint
+        return validation, replace(self.config, head="", max_support=0, updates=self.schedule().updates), SEED
 
-    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
-        """Write the head that `prepare(pool)` has just trained, and its card; RequestError for another."""
-        if self.card is None or self.card.pool != pool.fingerprint or self.card.sha256:
-            raise RequestError(
-                f"the head of {self.name} was not trained on this pool, so there is none to write; "
-                "take head=train"
-            )
-        card = msgspec.structs.replace(self.card, stream=stream, commit=commit, terms=terms)
-        return save_head(folder, self.trained(), card)
+    def train_on(self, pool: Pool) -> tuple[str, dict[str, Setting]]:
+        config, backbone, context, schedule = self.config, self.backbone, self.context, self.schedule()
+        self.head.requires_grad_(True)
+        bank = 0
+        try:
+            if config.mode == "full":
+                backbone.freeze(except_=lambda name: True)
+                network = NetworkEpisodes(backbone, pool, SEED, config.simclr)
+                found = meta_train(self.head, network, schedule, context.journal, context.progress)
+            else:
+                options = config.simclr, config.views, config.bank_images
+                frozen = FrozenEpisodes(backbone, pool, SEED, *options, context.progress)
+                bank = 0 if frozen.bank is None else len(frozen.bank.positions)
+                found = meta_train(self.head, frozen, schedule, context.journal, context.progress)
+        finally:
+            self.head.requires_grad_(False)
+            backbone.freeze()
+            backbone.eval()
+        said = f"supports of at most {found.most_support} images"
+        if config.simclr:
+            views = f" from {bank:,} images x {2 * config.views} views" if bank else ""
+            said = f"{config.simclr:.0%} SimCLR episodes{views}, {said}"
+        drawn = {"simclr": config.simclr, "bank_images": bank, "views": config.views if bank else 0}
+        settings = asdict(schedule) | {"seed": SEED} | drawn | asdict(found)
+        return f"head meta-trained with {found.updates:,} updates ({said})", settings
+
+    def file_ending(self) -> str:
+        return "" if self.config.simclr == SIMCLR else f".simclr-{self.config.simclr:g}"
 
     def trained(self) -> dict[str, Tensor]:
         """All that meta-training changes, on the CPU: the head, and with mode=full the network."""

@@ -46,7 +46,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MetaTrained:
     """best: the update (from 1) whose weights were kept; accuracy: mean over validation episodes then, None
     without any; most_support: images of the largest support trained on; loss: mean of the last updates."""
 
@@ -59,7 +59,7 @@ class Outcome:
 
 def meta_train(
     head: CrossHead, episodes: Episodes, schedule: Schedule, journal: Journal, progress: Progress
-) -> Outcome:
+) -> MetaTrained:
     """Train `head` and what `episodes` lets train, in place; TrainingError for a loss that is not finite."""
     parameters = [*head.parameters(), *episodes.parameters]
     decayed = [head.key.weight, head.value.weight, *episodes.kernels]
@@ -95,7 +95,7 @@ def meta_train(
             if not last and journal.due():
                 journal.save(STAGE, run.snapshot())
     run.put_back()
-    return Outcome(
+    return MetaTrained(
         run.update,
         run.best_update,
         None if math.isnan(run.accuracy) else run.accuracy,

@@ -22,8 +22,14 @@ from benchmarks.seeds import derive, generator
 from benchmarks.stream import Pool
 from methods.base.prepared import store_key
 from methods.crosstransformer.augmentation import views
-from methods.crosstransformer.episodes import EpisodeMaps, as_labels, in_unit_range, normalised
-from methods.crosstransformer.simclr import converts, copied
+from methods.crosstransformer.episodes import (
+    EpisodeMaps,
+    as_labels,
+    converts,
+    copied,
+    in_unit_range,
+    normalised,
+)
 
 BATCH = 64  # images whose views are made at once
 
@@ -92,7 +98,7 @@ class Bank:
             _fill(torch.from_numpy(out), backbone, inputs, count, seed, pool.mirror, progress)
             out.flush()
 
-        package = __package__ or ""
+        package = (__package__ or "",)
         key = store_key(package, backbone, "views", BATCH, inputs.fingerprint, count, seed, pool.mirror)
         folder = backbone.store.get("crosstransformer-views", key, make)
         self.maps = torch.from_numpy(np.load(folder / "views.npy", mmap_mode="c"))

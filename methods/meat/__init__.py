@@ -13,12 +13,10 @@ logits afterwards.
 Stored per task: one bit for each masked token and weight, and the head. A prediction depends on
 (backbone, masks of the task, head of the task) only, so nothing is ever forgotten.
 
-- `masks`      one logit per unit, its noise and its gradient
+- `masks`      one logit per unit, its noise and its gradient; masks as bits
 - `attention`  masked attention of ViT and Swin
 - `ffn`        masked feed-forward networks, by weight or by hidden unit
 - `pruned`     exact evaluation that skips what is masked
-- `packing`    masks as bits
-- `insert`     where they go
 """
 
 from __future__ import annotations
@@ -28,17 +26,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.training import ParameterGroup, Recipe
+from backbones.sites import Site
+from backbones.training import ParameterGroup
+from benchmarks.errors import RequestError
 from benchmarks.stream import StreamInfo, Task
 from methods.base import GradientMethod
-from methods.meat.ffn import FFN, MaskedFFN
-from methods.meat.insert import Masked, chosen_blocks, mask_attention, mask_ffn
-from methods.meat.masks import BinaryMask, Init
-from methods.meat.packing import pack_bits, unpack_bits
+from methods.base.gradient import Step
+from methods.meat.attention import MaskedAttention, MaskedWindowAttention
+from methods.meat.ffn import FFN, ElementwiseFFN, MaskedFFN, NeuronFFN
+from methods.meat.masks import BinaryMask, Init, pack_bits, unpack_bits
 from methods.meat.pruned import PrunedViT, can_prune
+
+Masked = MaskedAttention | MaskedWindowAttention
 
 
 class MEAT(GradientMethod):
@@ -98,7 +103,7 @@ class MEAT(GradientMethod):
             chosen_blocks(config.blocks, backbone.blocks)
         except ValueError as error:
             return str(error)
-        return None
+        return super().supports(config, info, backbone)
 
     def attach(self, backbone: Backbone) -> None:
         config, info = self.config, backbone.info
@@ -133,8 +138,8 @@ class MEAT(GradientMethod):
     def _warn_if_no_bit_can_flip(self, images: int) -> None:
         config = self.config
         epochs, per_epoch = self.steps(images)
-        recipe, total = Recipe(epochs, config.warmup_epochs), epochs * per_epoch
-        travelled = config.lr * sum(recipe.rate(step, total) for step in range(total))
+        optimization, total = self.optimization(epochs), epochs * per_epoch
+        travelled = config.lr * sum(optimization.rate(step, total) for step in range(total))
         if config.init == "gamma" and travelled < config.gamma:
             self.context.progress.warn(
                 f"meat: the mask learning rates of {total} steps sum to {travelled:.2g}, less than "
@@ -146,7 +151,11 @@ class MEAT(GradientMethod):
         logits = [mask.logits for mask in self._masks()]
         return [ParameterGroup(logits, 2 * self.config.lr), *self.head_groups()]
 
+    def loss(self, step: Step) -> Tensor:
+        return super().loss(step) + self.penalty()
+
     def penalty(self) -> Tensor:
+        """alpha L_dc, of the last forward pass."""
         return self.config.alpha * drop_control([a.kept for a in self._attentions], self.config.lam)
 
     def features(self, images: Tensor) -> Tensor:
@@ -190,3 +199,49 @@ class MEAT(GradientMethod):
 def drop_control(kept: Sequence[Tensor], lam: float) -> Tensor:
     """L_dc = (1/L) sum_l (lambda - mean m_l)^2 of each block's mean over batch and patch tokens."""
     return (lam - torch.stack(list(kept))).square().mean()
+
+
+def chosen_blocks(blocks: str, count: int) -> tuple[int, ...]:
+    """Positions of the blocks that "all" or "3,6,9" names; ValueError for anything else or out of range."""
+    if blocks == "all":
+        return tuple(range(count))
+    parts = [part.strip() for part in blocks.split(",")]
+    if not all(part.isdecimal() for part in parts) or max(map(int, parts)) >= count:
+        last = count - 1
+        raise ValueError(f'blocks={blocks} must be "all" or positions from 0 to {last} such as "0,{last}"')
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def mask_attention(site: Site, noise: torch.Generator, self_loop: bool) -> Masked:
+    """Mask the attention of `site`; RequestError for a kind of attention that is neither ViT's nor Swin's."""
+    original = site.attention
+    masked: Masked
+    if isinstance(original, Attention):
+        masked = MaskedAttention(original, _token_mask(site), noise, site.prefix, self_loop)
+    elif isinstance(original, WindowAttention) and site.window and site.shift:
+        masked = MaskedWindowAttention(original, _token_mask(site), noise, site.grid, site.window, site.shift)
+    else:
+        found = type(original).__name__
+        raise RequestError(
+            f"MEAT masks timm's Attention and WindowAttention; block {site.name} has a {found}"
+        )
+    site.attention = masked
+    return masked
+
+
+def mask_ffn(site: Site, noise: torch.Generator, kind: FFN) -> MaskedFFN:
+    """Mask the FFN of `site`; RequestError for one that cannot be masked that way."""
+    original = site.block.mlp
+    if not isinstance(original, Mlp):
+        found = type(original).__name__
+        raise RequestError(f"ffn={kind} masks timm's Mlp; block {site.name} has a {found}, use ffn=none")
+    try:
+        masked = ElementwiseFFN(original, noise) if kind == "elementwise" else NeuronFFN(original, noise)
+    except ValueError as error:
+        raise RequestError(f"block {site.name}: {error}") from None
+    site.block.mlp = masked
+    return masked
+
+
+def _token_mask(site: Site) -> BinaryMask:
+    return BinaryMask((site.grid[0] * site.grid[1],), next(site.block.parameters()).device)

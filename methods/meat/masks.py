@@ -8,12 +8,16 @@ logistic, so with s = t0 - t1 and u ~ U(0, 1) the same distribution is
 which keeps half the memory and one draw per unit. s starts at 2 gamma where (t0, t1) started at
 (gamma, -gamma), and wants twice the learning rate under Adam, which moved each of t0 and t1 by one
 step. Logits, noise and slope stay in float32: in bfloat16 most slopes at s = 8 are exactly 0.
+
+On disk masks are one bit string in their order, eight to a byte, padded with zeros (`pack_bits`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -109,3 +113,21 @@ class BinaryMask(nn.Module):
     def load(self, bits: Tensor) -> None:
         """Make `hard()` equal `bits`, boolean (*shape). What the logits were is lost."""
         self.logits.copy_(torch.where(bits.to(self.logits.device), 1.0, -1.0))
+
+
+def pack_bits(masks: Sequence[Tensor]) -> Tensor:
+    """Boolean masks of any shapes -> uint8 (ceil(bits / 8),), on the CPU."""
+    flat = [mask.reshape(-1).cpu() for mask in masks]
+    bits = torch.cat(flat) if flat else torch.zeros(0, dtype=torch.bool)
+    return torch.from_numpy(np.packbits(bits.numpy()))
+
+
+def unpack_bits(packed: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """The inverse of `pack_bits`; ValueError if `packed` is not as long as `shapes` need."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    bits = sum(sizes)
+    if packed.numel() != (bits + 7) // 8:
+        raise ValueError(f"{bits} mask bits need {(bits + 7) // 8} bytes, got {packed.numel()}")
+    flat = torch.from_numpy(np.unpackbits(packed.cpu().numpy(), count=bits)).bool()
+    parts = flat.split(sizes) if sizes else ()
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -19,52 +19,56 @@ stages a transposed convolution.
 Stored: what trains, once or (per_task) for each task; where pre-tuned, what per_task starts from and the
 matrices that `toast_lite` keeps; the heads.
 
-- `chains`     a network in units that can run alone
-- `values`     W_v t, added to the values
+- `chains`     a network in units that can run alone; W_v t, added to the values
 - `feedback`   xi, P, A and C, and L_var
-- `passes`     the two passes
-- `first`      the first pass from the store
+- `passes`     the two passes; the first one from the store
 - `pretuning`  the stage before the first task
-- `shipped`    its result as a file, with a card
-- `start`      which of the two, or neither
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from timm.models import model_entrypoint
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.names import find_recipe, parse
+from backbones.catalogue import find_recipe
+from backbones.names import parse
 from backbones.training import Fit, ParameterGroup
 from benchmarks.errors import RequestError
-from benchmarks.images import Inputs, Labelled
-from benchmarks.stream import Pool, StreamInfo
+from benchmarks.images import Inputs
+from benchmarks.seeds import derive
+from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, GradientMethod
+from methods.base.card import Setting
+from methods.base.gradient import Parts, Stage
 from methods.base.method import below
-from methods.base.prepared import Preparation, digest_of
-from methods.toast.chains import CONVNET_STAGES, chain_of
+from methods.base.prepared import PreparedMethod
+from methods.toast.chains import CONVNET_STAGES, ValueBias, chain_of
 from methods.toast.feedback import Feedback
-from methods.toast.first import FirstPass
-from methods.toast.passes import TwoPasses
-from methods.toast.shipped import write
-from methods.toast.start import ORIGINS, Origin, file_of, plan_of, started
-from methods.toast.values import ValueBias
+from methods.toast.passes import FirstPass, TwoPasses
+from methods.toast.pretuning import Plan, pretune
 
+Origin = Literal["none", "pool", "file"]  # of the feedback
+ORIGINS: tuple[Origin, ...] = ("none", "pool", "file")  # their positions are what a state holds
 START = "start."
 
 
-class TOAST(GradientMethod):
+class TOAST(PreparedMethod, GradientMethod):
     name = "toast"
-    starts_plain: ClassVar[bool] = False
+    identity_at_init: ClassVar[bool] = False
     lite: ClassVar[bool] = False
-    file_option: ClassVar[str] = "feedback"
+    file_option = "feedback"
+    file_needs = "value_bias", "early", "late"
+    shipped = Path(__file__).parent / "feedback_files"
+    untrained = "none"
+    optional = True
+    warning = "the feedback was not pre-tuned; the paper finds TOAST without pre-tuning below VPT"
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
@@ -119,7 +123,7 @@ class TOAST(GradientMethod):
         if not 0 <= config.late < (config.early or blocks):
             last = (config.early or blocks) - 1
             return f"late={config.late} must be from 0 to {last}, the last block that is fed"
-        return None
+        return super().supports(config, info, backbone)
 
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
         said = config.per_task
@@ -133,9 +137,8 @@ class TOAST(GradientMethod):
         self._known: Iterator[Tensor] | None = None
         self._trained_on: Tensor | None = None
         self.origin: Origin = "none"
-        self._prepared: Preparation | None = None
         chain = chain_of(backbone.net, config.value_bias)
-        top = chain.unit_of(config.early) if config.early else len(chain.places)
+        top = chain.unit_of(config.early) if config.early else len(chain.units)
         self.feedback = Feedback(chain, chain.unit_of(config.late), top, self.lite)
         self.feedback.reset(torch.Generator().manual_seed(self.context.seeds.own("feedback")))
         backbone.net.add_module("toast", self.feedback)
@@ -152,19 +155,19 @@ class TOAST(GradientMethod):
         maps = None
         if self._known is not None:
             maps = next(self._known)
-        elif self._trained_on is not None:
-            maps = self._trained_on[torch.from_numpy(self.positions)]
+        elif self._trained_on is not None and self.step is not None:
+            maps = self._trained_on[torch.from_numpy(self.step.positions)]
         if maps is not None:
             maps = self.two_passes.chain.shaped(maps.to(images.device), self.backbone.info.grid)
         with self.backbone.numerics.autocast():
             out = self.two_passes(images, maps)
             return self.backbone.net.forward_head(out, pre_logits=True).float()  # type: ignore[operator]
 
-    def _fit(self, parts: Sequence[tuple[int, Labelled]], stage: str) -> Fit:
+    def _fit(self, stage: Stage, parts: Parts, task: Task) -> Fit:
         if self.config.augment == "none" or not self.context.info.mirror:
             self._trained_on = self.first_pass(Inputs.join([data.inputs for _, data in parts]))
         try:
-            return super()._fit(parts, stage)
+            return super()._fit(stage, parts, task)
         finally:
             self._trained_on = None
 
@@ -187,33 +190,74 @@ class TOAST(GradientMethod):
         if not self.config.cache or not self.two_passes.whole or not len(inputs):
             return None
         # An episode's images come together once: kept, they would fill the store and not be read again.
-        kept = pool or self.context.info.protocol != "few_shot"
+        kept = pool or not self.context.info.episodes
         return self._first(inputs, self.context.eval_batch, self.context.progress, kept=kept)
 
-    @classmethod
-    def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
-        found = file_of(config, backbone)
-        return () if found is None else (found,)
-
     def prepare(self, pool: Pool | None) -> None:
-        """Take the feedback that `Config.feedback` asks for; errors as in `started`."""
-        self.origin, said = started(self, pool)
-        if self.origin != "none":
-            self._prepared = Preparation(digest_of(self.feedback.pretuned()), said)
+        super().prepare(pool)
+        if self.card is not None:
+            self.origin = "file" if self.card.sha256 else "pool"
         if self.per_task:
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
 
-    def preparation(self) -> Preparation | None:
-        return self._prepared
+    def plan(self, pool: Pool) -> Plan:
+        """How the feedback is pre-tuned on `pool`, from a seed of the network, the pool and the options."""
+        config, backbone = self.config, self.backbone
+        on_cpu = backbone.device.type == "cpu"
+        convnet = backbone.info.family == "convnet"
+        plan = Plan(
+            epochs=config.pretune_epochs or (3 if on_cpu else 30),
+            batch_size=config.batch_size,
+            lr=config.pretune_lr,
+            weight_decay=config.pretune_weight_decay,
+            variational=config.variational if config.variational >= 0 else (0.01 if convnet else 0.1),
+            augment="none" if on_cpu else config.augment,
+            mirror=pool.mirror,
+            seed=0,
+        )
+        options = (self.lite, config.value_bias, config.early, config.late, plan)
+        images = pool.images.fingerprint
+        seed = derive("toast pre-tuning", backbone.identity, backbone.weights, images, repr(options))
+        return replace(plan, seed=seed)
 
-    def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
-        """Write what `prepare(pool)` has just pre-tuned, and its card; RequestError for nothing."""
-        if self.origin != "pool" or self.learnt:
+    def key_parts(self, pool: Pool) -> tuple[object, ...]:
+        return (self.plan(pool),)
+
+    def train_once(self, pool: Pool) -> None:
+        """From what is drawn for the network, the pool and the options, low-rank updates too."""
+        self.feedback.reset(torch.Generator().manual_seed(self.plan(pool).seed))
+        super().train_once(pool)
+
+    def train_on(self, pool: Pool) -> tuple[str, dict[str, Setting]]:
+        context, plan, images = self.context, self.plan(pool), pool.images
+        maps = self.first_pass(images.inputs, pool=True) if plan.augment == "none" else None
+        how = context.journal, context.progress, context.workers
+        pretune(self.two_passes, self.backbone, images, plan, *how, maps)
+        found = {"images": len(images), "classes": len(images.class_names)}
+        pictures = f"{found['images']:,} images of {found['classes']} classes"
+        return f"feedback pre-tuned for {plan.epochs} epochs ({pictures})", asdict(plan) | found
+
+    def trained(self) -> dict[str, Tensor]:
+        """xi, A and C."""
+        return {name: tensor.detach() for name, tensor in self.feedback.pretuned().items()}
+
+    def written(self) -> dict[str, Tensor]:
+        """In half precision, for `toast` and `toast_lite` alike; not P, which pre-tuning leaves at I."""
+        half = {name: tensor.half() for name, tensor in self.trained().items()}
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in half.values()):
             raise RequestError(
-                f"{self.name} has not just pre-tuned its feedback, so there is none to write; "
-                "take feedback=train"
+                "the feedback holds values that half precision does not reach; take a lower pretune_lr"
             )
-        return write(self, plan_of(self, pool), pool, folder, source=stream, terms=terms, commit=commit)
+        return half
+
+    def file_ending(self) -> str:
+        return ".toast"
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """P and low-rank updates stay as they are: pre-tuning does not touch them."""
+        trained = self.trained()
+        rest = {name: t for name, t in self.feedback.state_dict().items() if name not in trained}
+        self.feedback.load_state_dict(rest | tensors)
 
     def _kept(self) -> dict[str, Tensor]:
         """Where the feedback comes from, and what of it training does not change."""

@@ -3,13 +3,15 @@
 A unit is where feedback enters: a block of a ViT or a Swin, a stage of a ConvNet (the lowest with its
 stem: its input is the image). Between two stages of a Swin stands a unit without feedback, the merging of
 patches.
+
+Feedback enters attention through its values: v <- v + W_v t, before the heads split (section 3.2).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from timm.layers.attention import Attention
@@ -18,17 +20,40 @@ from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer, WindowAttention, window_partition
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from backbones.sites import Site, find_sites
 from benchmarks.errors import RequestError
-from methods.toast.values import FedQKV, ValueBias
 
 CONVNET_STAGES = 4  # of every ResNet and ConvNeXt
+ValueBias = Literal["single", "reference"]
+
+
+class FedQKV(nn.Linear):
+    """`qkv` of timm's attention, with the same weights, that adds W_v t to its last third.
+
+    feedback: t (B, N, C) of the next call, already where the tokens are; None: the plain layer.
+    bias: "single" adds W_v t; "reference" W_v t + b_v as the released code does, so that b_v counts twice.
+    """
+
+    def __init__(self, qkv: nn.Linear, bias: ValueBias = "single") -> None:
+        super().__init__(qkv.in_features, qkv.out_features, bias=qkv.bias is not None, device="meta")
+        self.weight, self.bias = qkv.weight, qkv.bias
+        self.value_bias = bias
+        self.feedback: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        if self.feedback is None:
+            return out
+        start = self.out_features // 3 * 2
+        bias = self.bias[start:] if self.value_bias == "reference" and self.bias is not None else None
+        fed = linear(self.feedback, self.weight[start:], bias)
+        return torch.cat([out[..., :start], out[..., start:] + fed], dim=-1)
 
 
 @dataclass(frozen=True)
-class Place:
+class Unit:
     """A unit's shape: channels of its input and output, how many times smaller its output is, whether fed."""
 
     inside: int
@@ -41,7 +66,7 @@ class Chain(ABC):
     """channels_first: whether maps are (B, C, H, W); otherwise channels are the last dimension."""
 
     channels_first = False
-    places: list[Place]
+    units: list[Unit]
 
     def __init__(self) -> None:
         self.attentions: list[nn.Module] = []
@@ -68,8 +93,8 @@ class Chain(ABC):
 
     def unit_of(self, number: int) -> int:
         """The position among all units of the fed unit `number`."""
-        fed = [index for index, place in enumerate(self.places) if place.fed]
-        return fed[number] if number < len(fed) else len(self.places)
+        fed = [index for index, unit in enumerate(self.units) if unit.fed]
+        return fed[number] if number < len(fed) else len(self.units)
 
 
 def chain_of(net: nn.Module, bias: ValueBias = "single") -> Chain:
@@ -99,7 +124,7 @@ class _ViT(Chain):
         self._qkv = [_feed(site, Attention, bias) for site in find_sites(net)]
         self.attentions = [block.attn for block in self.net.blocks]
         width = int(net.embed_dim)
-        self.places = [Place(width, width, 1, fed=True)] * len(self._qkv)
+        self.units = [Unit(width, width, 1, fed=True)] * len(self._qkv)
 
     def stem(self, images: Tensor) -> Tensor:
         net = self.net
@@ -121,23 +146,23 @@ class _Swin(Chain):
     def __init__(self, net: SwinTransformer, bias: ValueBias) -> None:
         super().__init__()
         self.net = cast(Any, net)
-        self._units: list[tuple[nn.Module, Site | None]] = []
-        self.places = []
+        self._modules: list[tuple[nn.Module, Site | None]] = []
+        self.units = []
         for site in find_sites(net):
-            if self.places and self.places[-1].outside != site.width:
+            if self.units and self.units[-1].outside != site.width:
                 merging = self.net.layers[site.stage].downsample
-                self._units.append((merging, None))
-                self.places.append(Place(self.places[-1].outside, site.width, 2, fed=False))
+                self._modules.append((merging, None))
+                self.units.append(Unit(self.units[-1].outside, site.width, 2, fed=False))
             _feed(site, WindowAttention, bias)
-            self._units.append((site.block, site))
-            self.places.append(Place(site.width, site.width, 1, fed=True))
+            self._modules.append((site.block, site))
+            self.units.append(Unit(site.width, site.width, 1, fed=True))
             self.attentions.append(site.attention)
 
     def stem(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.net.patch_embed(images))
 
     def unit(self, index: int, x: Tensor, t: Tensor | None = None) -> Tensor:
-        module, site = self._units[index]
+        module, site = self._modules[index]
         if site is None:
             return cast(Tensor, module(x))
         qkv = cast(FedQKV, site.attention.qkv)
@@ -164,10 +189,10 @@ class _ConvNet(Chain):
             self._stages = [getattr(net, f"layer{number}") for number in range(1, 5)]
         else:
             self._stem, self._stages = [self.net.stem], list(self.net.stages)
-        self.places, inside, before = [], 3, 1
+        self.units, inside, before = [], 3, 1
         for facts in self.net.feature_info[-len(self._stages) :]:
             outside, reduction = int(facts["num_chs"]), int(facts["reduction"])
-            self.places.append(Place(inside, outside, reduction // before, fed=True))
+            self.units.append(Unit(inside, outside, reduction // before, fed=True))
             inside, before = outside, reduction
 
     def stem(self, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, linear
 
-from methods.toast.chains import Chain, Place, cut
+from methods.toast.chains import Chain, Unit, cut
 
 RANK, SCALING = 4, 0.25
 
@@ -40,17 +40,17 @@ class LowRank(nn.Linear):
 class Link(nn.Module):
     """A_l, from what a unit puts out to what it is given, and C_l, to its feedback (if it is fed)."""
 
-    def __init__(self, place: Place, conv: bool, low_rank: bool) -> None:
+    def __init__(self, unit: Unit, conv: bool, low_rank: bool) -> None:
         super().__init__()
         matrix = LowRank if low_rank else _matrix
-        inside, outside, stride = place.inside, place.outside, place.stride
+        inside, outside, stride = unit.inside, unit.outside, unit.stride
         self.A: nn.Module
         self.C: nn.Module | None = None
-        if conv or not place.fed:
+        if conv or not unit.fed:
             self.A = nn.ConvTranspose2d(outside, inside, stride, stride=stride, bias=False)
         else:
             self.A = matrix(outside, inside)
-        if place.fed:
+        if unit.fed:
             self.C = nn.Conv2d(inside, inside, 1, bias=False) if conv else matrix(inside, inside)
         self._last = not conv
 
@@ -78,13 +78,13 @@ class Feedback(nn.Module):
 
     def __init__(self, chain: Chain, lowest: int, top: int, lite: bool = False) -> None:
         super().__init__()
-        width = chain.places[top - 1].outside
+        width = chain.units[top - 1].outside
         self.lowest, self.top, self.lite = lowest, top, lite
         self.channels_first = chain.channels_first
         self.prompt = nn.Parameter(torch.empty(width))
         self.P = nn.Parameter(torch.eye(width), requires_grad=lite)
-        places = chain.places[lowest:top]
-        self.links = nn.ModuleList(Link(place, chain.channels_first, lite) for place in places)
+        units = chain.units[lowest:top]
+        self.links = nn.ModuleList(Link(unit, chain.channels_first, lite) for unit in units)
         for parameter in self.bases() if lite else ():
             parameter.requires_grad_(False)
 

@@ -1,13 +1,25 @@
-"""Two passes: the plain network without a graph, and again with what the first one saw as feedback."""
+"""Two passes: the plain network without a graph, and again with what the first one saw as feedback.
+
+The first may be read from the store: it depends on the frozen network and the image alone.
+"""
 
 from __future__ import annotations
+
+import copy
+import itertools
 
 import torch
 from torch import Tensor
 
+from backbones.backbone import Backbone
+from backbones.features import extract
 from backbones.numerics import Numerics, set_fused
+from benchmarks.images import Inputs
+from benchmarks.progress import Progress
 from methods.toast.chains import Chain
 from methods.toast.feedback import Feedback, Seen
+
+LIMIT = 4 * 2**30  # bytes for one set of images; above, reading it costs more than computing it
 
 
 class TwoPasses:
@@ -25,7 +37,7 @@ class TwoPasses:
     @property
     def whole(self) -> bool:
         """Whether the first pass is the plain network from its start to its end."""
-        return self.feedback.top == len(self.chain.places)
+        return self.feedback.top == len(self.chain.units)
 
     def __call__(self, images: Tensor, maps: Tensor | None = None, seen: list[Seen] | None = None) -> Tensor:
         """maps: what the first pass gives, where it is known; seen: collects what `variational` takes."""
@@ -43,7 +55,7 @@ class TwoPasses:
             source = chain.source(maps)
         self._choose_attention()
         fed = feedback(*source)
-        for unit in range(feedback.lowest, len(chain.places)):
+        for unit in range(feedback.lowest, len(chain.units)):
             y = chain.unit(unit, x, fed.get(unit))
             if seen is not None and unit < feedback.top:
                 seen.append(Seen(unit, x, y))
@@ -53,3 +65,35 @@ class TwoPasses:
     def _choose_attention(self) -> None:
         for attention in self.chain.attentions:
             set_fused(attention, self.numerics, torch.is_grad_enabled())
+
+
+class FirstPass:
+    """The plain network, apart from the one that is fed: same tensors, own modules."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        net = backbone.net
+        shared = {id(tensor): tensor for tensor in itertools.chain(net.parameters(), net.buffers())}
+        self._plain = Backbone(
+            copy.deepcopy(net, shared).eval(),
+            backbone.info,
+            backbone.preprocessing,
+            backbone.identity,
+            backbone.weights,
+            backbone.numerics,
+            store=None,
+            sites=backbone.sites(),
+        )
+        # What is stored under the name of the weights must come from them.
+        self._store = backbone.store if backbone.pristine else None
+
+    def __call__(self, inputs: Inputs, batch_size: int, progress: Progress, *, kept: bool) -> Tensor | None:
+        """(N, prefix + T, C) float32 on the CPU; None where it would be too large.
+
+        kept: whether it is read from the store, and left there.
+        """
+        info = self._plain.info
+        tokens = info.prefix_tokens + info.grid[0] * info.grid[1]
+        if len(inputs) * tokens * info.width * 4 > LIMIT:
+            return None
+        self._plain.store = self._store if kept else None
+        return extract(self._plain, inputs, "maps", batch_size, progress)

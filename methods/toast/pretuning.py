@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from backbones.augment import Augment, augment
 from backbones.backbone import Backbone
 from backbones.loading import Loader
-from backbones.training import Batch, Fit, Journal, ParameterGroup, Recipe, fit, groups_of
+from backbones.training import Batch, Fit, Journal, Optimization, ParameterGroup, fit, groups_of
 from benchmarks.images import Labelled
 from benchmarks.progress import Progress
 from benchmarks.seeds import derive
@@ -97,7 +97,7 @@ def pretune(
             ],
             epoch_of,
             steps,
-            Recipe(plan.epochs),
+            Optimization(plan.epochs),
             numerics=backbone.numerics,
             seed_of=lambda epoch: derive("global", plan.seed, epoch),
             stage=STAGE,

@@ -49,7 +49,7 @@ class _PromptTuning(ParameterEfficient):
     """deep: prompts in every block, and not in the first alone."""
 
     deep: ClassVar[bool]
-    starts_plain = False
+    identity_at_init = False
     needs = "tokens that attend to each other"
 
     @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import torch
 from rounding import assert_same_to_rounding
 from torch.nn import functional as F
 
-from backbones import names
+from backbones import catalogue
 from backbones.backbone import describe, open_backbone
-from backbones.names import backbone_names, parse
+from backbones.catalogue import backbone_names
+from backbones.names import parse
 from backbones.numerics import Numerics
 from backbones.preprocessing import Preprocessing
 from benchmarks.errors import RequestError
@@ -207,7 +208,9 @@ def test_another_process_draws_the_same_weights() -> None:
 
 
 def test_listing_names_imports_no_torch() -> None:
-    code = "import sys; from backbones.names import backbone_names as n; n(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from backbones.catalogue import backbone_names as n; n(); print('torch' in sys.modules)"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"
     assert {"tiny_vit", "tiny_swin", "small_vit"} <= set(backbone_names())
@@ -270,7 +273,7 @@ def test_an_image_of_the_right_size_is_only_normalised() -> None:
         ("tiny_vit?img_size=0", "img_size=0 must be"),
         ("tiny_vit?num_classes=10", "unknown parameter of backbone tiny_vit 'num_classes'"),
         ("tiny_vit?depth", "write key=value"),
-        ("tiny_vit?depth=1&depth=2", "says depth twice"),
+        ("tiny_vit?depth=1&depth=2", "gives depth twice"),
         ("tiny_vit?mean=0.5,0.5", "neither imagenet or half nor three numbers"),
         ("tiny_vit?std=0,1,1", "must be positive"),
         ("tiny_vit?embed_dim=33", "do not fit together"),
@@ -293,7 +296,7 @@ def test_a_plugin_s_recipe_opens_under_its_name_and_is_listed_unimported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "foreign_backbone.py").write_text(
-        "from backbones.names import Recipe\n"
+        "from backbones.recipe import Recipe\n"
         "WIDE = Recipe('wide', 'a wide one', 'vit', dict(img_size=16, patch_size=8, embed_dim=48, depth=1))\n"
         "WRONG = 3\n"
     )
@@ -302,9 +305,11 @@ def test_a_plugin_s_recipe_opens_under_its_name_and_is_listed_unimported(
         EntryPoint(name, f"foreign_backbone:{name.upper()}", "carryover.backbones")
         for name in ("wide", "wrong")
     ]
-    monkeypatch.setattr(names, "entry_points", lambda group: points if group == "carryover.backbones" else [])
+    monkeypatch.setattr(
+        catalogue, "entry_points", lambda group: points if group == "carryover.backbones" else []
+    )
     assert backbone_names()["wide"] == "plugin foreign_backbone:WIDE"
     assert "foreign_backbone" not in sys.modules
     assert open_backbone("wide", numerics=NUMERICS).info.width == 48
-    with pytest.raises(RequestError, match="is a int, not a Recipe"):
+    with pytest.raises(RequestError, match="has the type int; make it a Recipe"):
         describe("wrong")

@@ -265,7 +265,7 @@ def test_the_development_weights_reproduce_their_probe(tmp_path: Path) -> None:
         pytest.skip(f"needs the development weights at {weights}")
     from sklearn.linear_model import LogisticRegression
 
-    from benchmarks.sources import open_source
+    from benchmarks.sources.lookup import open_source
 
     store = Store(tmp_path)
     data = open_source("cifar100").load(store, Silent())

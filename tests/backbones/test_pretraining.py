@@ -20,14 +20,14 @@ from backbones.pretraining.augmentation import Augmentation, Mixing
 from backbones.pretraining.card import Card, read_card
 from backbones.pretraining.curve import read_curve
 from backbones.pretraining.evaluation import top1
-from backbones.pretraining.plan import DEFAULTS, Settings, Stage, size_at, stages_of
-from backbones.pretraining.run import Plan, Workplace, pretrain
+from backbones.pretraining.run import Plan, RunContext, pretrain
+from backbones.pretraining.settings import DEFAULTS, Settings, Stage, size_at, stages_of
 from backbones.pretraining.supervised import Supervised
 from backbones.training import NoJournal
 from backbones.weights import with_classifier
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 
@@ -87,8 +87,8 @@ def make(
 ) -> Card:
     chosen = Settings(**{**DEFAULTS[objective], **SHORT, **settings})  # type: ignore[arg-type]
     plan = Plan("made", backbone, objective, "pictures", source, chosen)
-    place = Workplace(folder, NUMERICS, Store.default(), journal or NoJournal(), Silent())  # type: ignore[arg-type]
-    return pretrain(plan, place, probes or {})
+    context = RunContext(folder, NUMERICS, Store.default(), journal or NoJournal(), Silent())  # type: ignore[arg-type]
+    return pretrain(plan, context, probes or {})
 
 
 @pytest.mark.parametrize(("objective", "backbone"), PAIRS)
@@ -297,8 +297,8 @@ def small(source: SourceData, classes: int) -> SourceData:
             "have 32 pixels a side, less than the network's",
         ),
         ({"sizes": "20:2,32:1"}, "patch 8x8 does not divide images of 20 px; take a multiple of 8"),
-        ({"sizes": "16:2"}, "ends at 16 px, and the network is used at 32"),
-        ({"sizes": "16x2,32:1"}, "'16x2' is no SIZE:EPOCHS"),
+        ({"sizes": "16:2"}, "ends at 16 px, but the network is used at 32"),
+        ({"sizes": "16x2,32:1"}, "'16x2' is not SIZE:EPOCHS"),
         ({"objective": "mae", "backbone": "tiny_swin"}, "mae"),
         ({"objective": "mae", "sizes": "16:1,32:1"}, "position code for one size"),
         ({"crop": 0.0}, "crop=0.0 lies outside"),
@@ -337,7 +337,7 @@ def test_a_teacher_must_know_the_classes_and_see_the_same_pixels(
     teacher = f"tiny_convnet?weights={trained}/made.safetensors"
     plain, taught = make(tmp_path / "plain", source), make(tmp_path / "taught", source, teacher=teacher)
     assert plain.sha256 != taught.sha256
-    with pytest.raises(RequestError, match="6 classes apart, and the source has 4"):
+    with pytest.raises(RequestError, match="has 6 classes, but the source has 4"):
         make(tmp_path / "four", small(source, 4), teacher=teacher)
     with pytest.raises(RequestError, match="give both the same mean and std"):
         make(tmp_path / "other", source, "tiny_vit?mean=imagenet", teacher=teacher)

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from backbones.backbone import open_backbone
-from backbones.names import find_recipe
+from backbones.catalogue import find_recipe
 from backbones.numerics import Numerics
 from backbones.pretrained import RECIPES
 from backbones.weights import SHIPPED, with_classifier

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.numerics import Numerics
-from backbones.training import Batch, Fit, NoJournal, Recipe, TrainingError, fit, groups_of
+from backbones.training import Batch, Fit, NoJournal, Optimization, TrainingError, fit, groups_of
 from benchmarks.progress import Bar, Silent
 
 EPOCHS, STEPS = 4, 3
@@ -63,7 +63,7 @@ def train(
         groups_of(model.named_parameters(), 0.05, 0.1),
         batches,
         STEPS,
-        Recipe(**{"epochs": EPOCHS, "warmup_epochs": 0.5, **recipe}),
+        Optimization(**{"epochs": EPOCHS, "warmup_epochs": 0.5, **recipe}),
         numerics=Numerics(),
         seed_of=lambda epoch: 100 + epoch,
         stage=stage,
@@ -125,7 +125,7 @@ def test_nothing_is_saved_before_it_is_due_or_after_the_last_epoch() -> None:
 
 
 def test_the_schedule_is_a_warm_up_and_a_cosine_to_zero() -> None:
-    recipe = Recipe(epochs=10, warmup_epochs=1)
+    recipe = Optimization(epochs=10, warmup_epochs=1)
     rates = [recipe.rate(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert rates[10] == 1
@@ -137,7 +137,7 @@ def test_the_schedule_is_a_warm_up_and_a_cosine_to_zero() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 @pytest.mark.parametrize("warmup", [0, 0.5, 1, 5])
 def test_every_step_of_any_schedule_moves(steps: int, warmup: float) -> None:
-    recipe = Recipe(epochs=2, warmup_epochs=warmup)
+    recipe = Optimization(epochs=2, warmup_epochs=warmup)
     assert all(0 < recipe.rate(step, steps) <= 1 for step in range(steps))
 
 
@@ -150,7 +150,7 @@ def test_the_optimiser_gets_the_groups_rates_times_the_schedule(monkeypatch: pyt
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    model, recipe = net(), Recipe(EPOCHS, 0.5)
+    model, recipe = net(), Optimization(EPOCHS, 0.5)
     train(model)
     total = EPOCHS * STEPS
     assert seen == [[pytest.approx(0.05 * recipe.rate(s, total))] * 2 for s in range(total)]
@@ -178,7 +178,9 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(bad: float, at: int) -> 
         loss = nn.functional.cross_entropy(model(x), y)
         return loss * bad if steps == at else loss
 
-    with pytest.raises(TrainingError, match=rf"the loss became {bad} at step {at} of task 3; a lower"):
+    with pytest.raises(
+        TrainingError, match=rf"the loss became {bad} at step {at} of task 3; lower the learning rate"
+    ):
         train(model, loss_of=breaking, stage="task 3")
     assert steps == at
 

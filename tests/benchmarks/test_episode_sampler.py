@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.episodes.classes import ClassSet
-from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.episodes.sampler import Draw, Sampler
 from benchmarks.episodes.specification import read_specification
 from benchmarks.errors import DataError, RequestError
@@ -57,26 +57,28 @@ def grouped(structure: str, sizes: list[int], split: str = "train") -> ClassSet:
 
 
 def sampler(source: str, split: str = "test") -> Sampler:
-    return Sampler(read_specification(SPECS / f"{source}_dataset_spec.json").classes(split), Rule(), seed=0)
+    return Sampler(
+        read_specification(SPECS / f"{source}_dataset_spec.json").classes(split), EpisodeConfig(), seed=0
+    )
 
 
-def sizes_of_support(rule: Rule, sizes: np.ndarray, betas: int) -> np.ndarray:
+def sizes_of_support(config: EpisodeConfig, sizes: np.ndarray, betas: int) -> np.ndarray:
     """T for `betas` values in the middle of equal parts of [0, 1)."""
-    left = sizes - rule.queries(sizes)
-    return np.array([rule.support_size((part + 0.5) / betas, left) for part in range(betas)])
+    left = sizes - config.queries(sizes)
+    return np.array([config.support_size((part + 0.5) / betas, left) for part in range(betas)])
 
 
-def check(draw: Draw, classes: ClassSet, rule: Rule) -> None:
+def check(draw: Draw, classes: ClassSet, config: EpisodeConfig) -> None:
     """What holds for every episode."""
     way, shots = draw.way, np.bincount(draw.support_labels, minlength=draw.way)
     queries = np.bincount(draw.query_labels, minlength=draw.way)
     sizes = classes.counts[draw.classes]
-    assert rule.least_way <= way <= rule.most_way
+    assert config.least_way <= way <= config.most_way
     assert len(set(draw.classes.tolist())) == way
-    assert len(draw.support_labels) == len(draw.support_images) <= rule.most_support
+    assert len(draw.support_labels) == len(draw.support_images) <= config.most_support
     assert len(draw.query_labels) == len(draw.query_images)
     assert shots.min() >= 1
-    assert (queries == min(rule.most_queries, sizes.min() // 2)).all()
+    assert (queries == min(config.most_queries, sizes.min() // 2)).all()
     assert (np.diff(draw.support_labels) >= 0).all()
     assert (np.diff(draw.query_labels) >= 0).all()
     labels = np.concatenate([draw.support_labels, draw.query_labels])
@@ -91,16 +93,16 @@ def check(draw: Draw, classes: ClassSet, rule: Rule) -> None:
 @official
 @pytest.mark.parametrize("source", NUMBERS)
 def test_official_test_splits_have_the_expected_support_sizes(source: str) -> None:
-    of, rule = sampler(source), Rule()
+    of, config = sampler(source), EpisodeConfig()
     drawn = [of.draw(number) for number in range(EPISODES)]
     for draw in drawn[:200]:
-        check(draw, of.classes, rule)
+        check(draw, of.classes, config)
     total, support, full = NUMBERS[source]
     bound = 4 * STD / math.sqrt(EPISODES)
     assert np.mean([len(draw.support_labels) for draw in drawn]) == pytest.approx(support, abs=bound)
     # T over all of beta, so that only the choice of classes is left to chance.
     some = drawn[:: EPISODES // 100]
-    totals = np.array([sizes_of_support(rule, of.classes.counts[d.classes], 100) for d in some])
+    totals = np.array([sizes_of_support(config, of.classes.counts[d.classes], 100) for d in some])
     means, shares = totals.mean(1), (totals == 500).mean(1)
     assert means.mean() == pytest.approx(total, abs=4 * means.std() / math.sqrt(len(some)) + 0.4)
     assert shares.mean() == pytest.approx(full, abs=4 * shares.std() / math.sqrt(len(some)) + 0.005)
@@ -159,13 +161,14 @@ def test_support_sizes_of_equal_classes_have_closed_forms(
 ) -> None:
     sizes = np.full(way, images)
     steps = min(100, images - 10)  # T is constant within each of these parts of beta
-    totals = sizes_of_support(Rule(), sizes, steps)
+    totals = sizes_of_support(EpisodeConfig(), sizes, steps)
     assert totals.mean() == pytest.approx(mean)
     assert (totals == 500).mean() == pytest.approx(full)
     assert totals.max() == most
     classes = flat([images] * way)
     supports = [
-        len(Sampler(classes, Rule(least_way=way), 0).draw(number).support_labels) for number in range(300)
+        len(Sampler(classes, EpisodeConfig(least_way=way), 0).draw(number).support_labels)
+        for number in range(300)
     ]
     # Fractions of T - N that no class gets are lost, and shots that a class has no images for.
     assert 0.7 * mean < np.mean(supports) < mean + 4 * STD / math.sqrt(300)
@@ -173,7 +176,7 @@ def test_support_sizes_of_equal_classes_have_closed_forms(
 
 
 def test_ways_and_classes_are_uniform() -> None:
-    of = Sampler(flat([40] * 12), Rule(most_queries=1, most_support=50), seed=3)
+    of = Sampler(flat([40] * 12), EpisodeConfig(most_queries=1, most_support=50), seed=3)
     drawn = [of.draw(number) for number in range(2000)]
     ways = np.bincount([draw.way for draw in drawn], minlength=13)[5:]
     assert ((ways - 250) ** 2 / 250).sum() < 29.9  # chi^2 with 7 degrees of freedom, p = 1e-4
@@ -184,8 +187,8 @@ def test_ways_and_classes_are_uniform() -> None:
 @pytest.mark.parametrize("images", [6, 24, 60])
 def test_every_pair_of_images_is_as_likely(images: int) -> None:
     """Sorted (6, 24) and mostly drawn freely (60): a support and a query image take every ordered pair."""
-    rule = Rule(most_way=5, most_queries=1, most_support=15)
-    of = Sampler(flat([images] * 5), rule, seed=1)
+    config = EpisodeConfig(most_way=5, most_queries=1, most_support=15)
+    of = Sampler(flat([images] * 5), config, seed=1)
     found: list[tuple[int, int]] = []
     for number in range(3000):
         draw = of.draw(number)
@@ -207,43 +210,45 @@ def test_alphabets_and_nodes_are_chosen_first_unless_an_episode_ignores_them() -
     for structure in ("alphabets", "graph"):
         classes = grouped(structure, [5, 9, 60])
         where = np.repeat(np.arange(3), [5, 9, 60])
-        drawn = [Sampler(classes, Rule(), 0).draw(number) for number in range(600)]
+        drawn = [Sampler(classes, EpisodeConfig(), 0).draw(number) for number in range(600)]
         chosen = [set(where[draw.classes].tolist()) for draw in drawn]
         assert all(len(groups) == 1 for groups in chosen)
         counts = np.bincount([groups.pop() for groups in chosen])
         assert ((counts - 200) ** 2 / 200).sum() < 18.4  # 2 degrees of freedom, p = 1e-4
         ways = {draw.way for draw in drawn}
         assert ways == {5, 9, 50} if structure == "graph" else {5, 6, 7, 8, 9, 50} < ways
-        half = Sampler(classes, Rule(), 0, flat_share=0.5)
+        half = Sampler(classes, EpisodeConfig(), 0, flat_share=0.5)
         mixed = np.mean([len(set(where[half.draw(number).classes].tolist())) > 1 for number in range(600)])
         assert 0.4 < mixed < 0.57
 
 
 def test_an_episode_does_not_depend_on_others_and_differs_by_seed_source_and_split() -> None:
     classes = flat([30, 40, 500, 6, 80, 9000, 12])
-    of = Sampler(classes, Rule(), seed=5)
+    of = Sampler(classes, EpisodeConfig(), seed=5)
     forwards = [digest(of.draw(number)) for number in range(50)]
     backwards = [digest(of.draw(number)) for number in reversed(range(50))]
     assert forwards == backwards[::-1]
     assert len(set(forwards)) == 50
     others = (
-        Sampler(classes, Rule(), seed=6),
-        Sampler(dataclasses.replace(classes, source="other"), Rule(), seed=5),
-        Sampler(dataclasses.replace(classes, split="train"), Rule(), seed=5),
+        Sampler(classes, EpisodeConfig(), seed=6),
+        Sampler(dataclasses.replace(classes, source="other"), EpisodeConfig(), seed=5),
+        Sampler(dataclasses.replace(classes, split="train"), EpisodeConfig(), seed=5),
     )
     assert all(digest(other.draw(0)) != forwards[0] for other in others)
 
 
 def test_the_stream_of_episodes_is_fixed() -> None:
     """Results are compared episode by episode, so a change of the stream must be seen."""
-    of = Sampler(flat([30, 40, 500, 6, 80, 9000, 12]), Rule(), seed=5)
+    of = Sampler(flat([30, 40, 500, 6, 80, 9000, 12]), EpisodeConfig(), seed=5)
     assert (
         hashlib.sha256(b"".join(digest(of.draw(n)) for n in range(20))).hexdigest()[:16] == "0a44d20855c5a3af"
     )
 
 
 def test_the_first_1000_episodes_are_the_same_bytes_with_1_2_and_4_processes() -> None:
-    of = Sampler(flat([20, 30, 40, 50, 300, 3000, 100_000], source="many"), Rule(most_support=100), seed=0)
+    of = Sampler(
+        flat([20, 30, 40, 50, 300, 3000, 100_000], source="many"), EpisodeConfig(most_support=100), seed=0
+    )
     alone = digests(of, range(1000))
     for workers in (2, 4):
         context = multiprocessing.get_context("spawn" if workers == 2 else "fork")
@@ -271,12 +276,14 @@ def digest(draw: Draw) -> bytes:
     log_weight=st.floats(0, 2),
     seed=st.integers(0, 2**40),
 )
-def test_every_episode_of_every_set_of_classes_keeps_the_rule(
+def test_every_episode_of_every_set_of_classes_keeps_its_bounds(
     counts: list[int], most_way: int, support: int, queries: int, log_weight: float, seed: int
 ) -> None:
-    rule = Rule(most_way=most_way, most_support=support, most_queries=queries, log_weight=log_weight)
+    config = EpisodeConfig(
+        most_way=most_way, most_support=support, most_queries=queries, log_weight=log_weight
+    )
     classes = flat(counts)
-    check(Sampler(classes, rule, seed).draw(seed % 7), classes, rule)
+    check(Sampler(classes, config, seed).draw(seed % 7), classes, config)
 
 
 @pytest.mark.parametrize(
@@ -290,21 +297,21 @@ def test_every_episode_of_every_set_of_classes_keeps_the_rule(
         ({"log_weight": math.nan}, "log_weight of an episode is nan; take a number from 0 to 2"),
     ],
 )
-def test_rules_that_cannot_be_are_refused(values: dict[str, float], said: str) -> None:
+def test_bounds_that_cannot_be_are_refused(values: dict[str, float], said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        Rule(**values)
+        EpisodeConfig(**values)
 
 
-def test_rules_that_differ_are_described_differently() -> None:
+def test_configs_that_differ_are_described_differently() -> None:
     others = [
-        Rule(least_way=6),
-        Rule(most_way=40),
-        Rule(most_queries=9),
-        Rule(most_support=100),
-        Rule(counted_per_class=99),
-        Rule(log_weight=0.5),
+        EpisodeConfig(least_way=6),
+        EpisodeConfig(most_way=40),
+        EpisodeConfig(most_queries=9),
+        EpisodeConfig(most_support=100),
+        EpisodeConfig(counted_per_class=99),
+        EpisodeConfig(log_weight=0.5),
     ]
-    assert len({rule.describe() for rule in [Rule(), *others]}) == 7
+    assert len({config.describe() for config in [EpisodeConfig(), *others]}) == 7
 
 
 def test_classes_that_make_no_episode_are_refused() -> None:
@@ -314,7 +321,7 @@ def test_classes_that_make_no_episode_are_refused() -> None:
         flat([20, 20, 1, 20, 20])
     with pytest.raises(DataError, match=r"made, split train: group 1 \('class 6', .*\) has 4 classes"):
         grouped("alphabets", [6, 4])
-    with pytest.raises(DataError, match="group 0 names a class twice or one that is not there"):
+    with pytest.raises(DataError, match="group 0 names a class twice, or one that does not exist"):
         dataclasses.replace(flat([20] * 9), structure="graph", groups=(np.array([0, 1, 2, 3, 9]),))
     with pytest.raises(DataError, match="flat classes in 1 groups"):
         dataclasses.replace(flat([20] * 9), groups=(np.arange(5),))
@@ -323,11 +330,13 @@ def test_classes_that_make_no_episode_are_refused() -> None:
 
 
 def test_samplers_that_cannot_be_are_refused() -> None:
-    with pytest.raises(RequestError, match="episodes of at least 10 classes from 9; take least_way=9"):
-        Sampler(grouped("alphabets", [9, 20]), Rule(least_way=10), 0)
+    with pytest.raises(
+        RequestError, match="needs at least 10 classes, but there are only 9; take least_way=9"
+    ):
+        Sampler(grouped("alphabets", [9, 20]), EpisodeConfig(least_way=10), 0)
     with pytest.raises(RequestError, match=r"flat_share of episodes is 1.5; take a number from 0 to 1"):
-        Sampler(flat([20] * 9), Rule(), 0, flat_share=1.5)
+        Sampler(flat([20] * 9), EpisodeConfig(), 0, flat_share=1.5)
     with pytest.raises(RequestError, match=r"split test: .* only training may ignore the graph, so take 0"):
-        Sampler(grouped("graph", [9, 20], "test"), Rule(), 0, flat_share=0.5)
-    with pytest.raises(RequestError, match="episode -1 was asked for; they are numbered from 0"):
-        Sampler(flat([20] * 9), Rule(), 0).draw(-1)
+        Sampler(grouped("graph", [9, 20], "test"), EpisodeConfig(), 0, flat_share=0.5)
+    with pytest.raises(RequestError, match="episode -1 does not exist; episodes are numbered from 0"):
+        Sampler(flat([20] * 9), EpisodeConfig(), 0).draw(-1)

@@ -16,8 +16,9 @@ from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
 from benchmarks.procedural import families
 from benchmarks.progress import Silent
-from benchmarks.sources import may_mirror, open_source, source_names, table
-from benchmarks.sources.procedural import DRAWN
+from benchmarks.sources import table
+from benchmarks.sources.lookup import may_mirror, open_source, source_names
+from benchmarks.sources.procedural import PROCEDURAL
 from benchmarks.store import Store
 from benchmarks.stream import Place
 from benchmarks.streams.presets import PRESETS
@@ -67,22 +68,22 @@ class Stopping(Silent):
 
 
 def test_there_are_enough_for_a_transfer_suite_and_each_is_listed() -> None:
-    assert len(DRAWN) >= 8
-    assert set(DRAWN) <= set(source_names())
+    assert len(PROCEDURAL) >= 8
+    assert set(PROCEDURAL) <= set(source_names())
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", PROCEDURAL)
 def test_a_source_has_every_class_in_both_parts_and_true_labels(name: str, store: Store) -> None:
     data = open_source(name).load(store, Silent())
-    drawn = DRAWN[name]
-    family = families.FAMILIES[drawn.family]
+    spec = PROCEDURAL[name]
+    family = families.FAMILIES[spec.family]
     for part, each in ((data.train, TRAIN), (data.test, TEST)):
         pixels = part.inputs.pixels()
         fine = pixels[:, 5, 5, 0]  # the drawing wrote the family's class there
         assert np.bincount(fine).tolist() == [each] * len(family.class_names)
         for label, cls in zip(part.labels, fine, strict=True):
             parts = family.class_names[cls].split("/")
-            true = family.class_names[cls] if drawn.level is None else parts[drawn.level]
+            true = family.class_names[cls] if spec.level is None else parts[spec.level]
             assert data.class_names[label] == true
         assert np.bincount(part.labels).min() > 0
     assert not set(data.train.inputs.pixels()[:, 0, 0, 1]) & set(data.test.inputs.pixels()[:, 0, 0, 1])
@@ -131,7 +132,7 @@ def test_another_size_is_squashed_from_the_drawing(store: Store) -> None:
     assert "32x32" in data.rule
 
 
-STREAMS = {name: preset for name, preset in PRESETS.items() if preset.source in DRAWN}
+STREAMS = {name: preset for name, preset in PRESETS.items() if preset.source in PROCEDURAL}
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -143,7 +144,7 @@ def test_split_streams_open(name: str, store: Store) -> None:
         classes = np.asarray(task.classes)
         assert np.array_equal(classes[task.train.labels], task.train.inputs.pixels()[:, 5, 5, 0])
         assert exam.score(task.id, exam.inputs(task.id).pixels()[:, 5, 5, 0].astype(np.int64)).all()
-    assert stream.info.mirror == DRAWN[STREAMS[name].source].mirror
+    assert stream.info.mirror == PROCEDURAL[STREAMS[name].source].mirror
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_slip_of_the_pen_finds_the_name() -> None:
 def test_naming_a_source_imports_nothing_that_draws() -> None:
     code = """
 import sys
-from benchmarks.sources import open_source, source_names
+from benchmarks.sources.lookup import open_source, source_names
 source_names(), open_source("objects")
 assert [name for name in sys.modules if name.startswith("benchmarks.procedural.")] == [
     "benchmarks.procedural.family"

@@ -12,8 +12,9 @@ from source_files import NAMES, draw, encode, parquet_bytes, thirds, write_folde
 
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
-from benchmarks.sources import SourceData, open_source, source_names
 from benchmarks.sources import table as table_module
+from benchmarks.sources.lookup import open_source, source_names
+from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 
 TRAIN, TEST = draw(30), draw(9, seed=1)

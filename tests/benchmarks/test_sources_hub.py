@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from benchmarks.errors import DataError
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.store import Store
 try:
     data = open_source("cifar10").load(Store(Path(sys.argv[1])), Silent())

@@ -19,9 +19,10 @@ from source_files import draw, encode, thirds, write_folder, write_parquet
 from benchmarks.errors import RequestError
 from benchmarks.images import Labelled
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source, table
+from benchmarks.sources import table
 from benchmarks.sources.decode import decode
 from benchmarks.sources.local import LocalSource
+from benchmarks.sources.lookup import open_source
 from benchmarks.sources.source import Rows
 from benchmarks.store import Store
 
@@ -92,7 +93,8 @@ def test_a_killed_decode_goes_on(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from benchmarks.progress import Silent
-from benchmarks.sources import open_source, table
+from benchmarks.sources import table
+from benchmarks.sources.lookup import open_source
 from benchmarks.store import Store
 table.PIECE_ROWS = 8
 write = table.write_atomic
@@ -240,7 +242,7 @@ def test_a_photograph_stands_upright() -> None:
 )
 def test_what_cannot_be_decoded_is_named(encoded: bytes) -> None:
     with pytest.raises(
-        RequestError, match=r"here, row 3 is no image that can be decoded .*; replace or remove it"
+        RequestError, match=r"here, row 3 cannot be decoded as an image .*; replace or remove it"
     ):
         decode("here, row 3", encoded)
     with pytest.raises(RequestError, match="no fixed range"):

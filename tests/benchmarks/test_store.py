@@ -157,7 +157,7 @@ def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("CARRYOVER_CACHE_LIMIT", "0.5")
     assert (Store.default().root, Store.default().limit) == (tmp_path, 2**29)
     monkeypatch.setenv("CARRYOVER_CACHE_LIMIT", "lots")
-    with pytest.raises(RequestError, match="CARRYOVER_CACHE_LIMIT is a number of GiB, not 'lots'"):
+    with pytest.raises(RequestError, match="CARRYOVER_CACHE_LIMIT='lots' is no number of GiB"):
         Store.default()
 
 

@@ -250,21 +250,25 @@ def cut(lines: list[str]) -> None:
         (
             "test",
             swap(5, "images/train800-0011.png 3"),
-            r"test.txt, line 6: .* in train800.txt too \(line 12\)",
+            r"test.txt, line 6: .* is also in train800.txt \(line 12\)",
         ),
         (
             "val200",
             swap(5, "images/train800-0011.png 3"),
-            r"val200.txt, line 6: .* train800.txt too \(line 12\)",
+            r"val200.txt, line 6: .* is also in train800.txt \(line 12\)",
         ),
         ("train800", swap(7, "images/a\0b.png 3"), r"train800.txt, line 8 is 'images/a\\x00b.png 3'"),
         ("train800", swap(7, f"images/a.png {'9' * 5000}"), r"train800.txt, line 8 is 'images/a.png 999"),
-        ("test", swap(5, "./images/val200-0001.png 3"), r"test.txt, line 6: .* in val200.txt too \(line 2\)"),
-        ("test", swap(5, "images/test-0000.png 3"), r"test.txt, line 6: .* stands in line 1 already"),
+        (
+            "test",
+            swap(5, "./images/val200-0001.png 3"),
+            r"test.txt, line 6: .* is also in val200.txt \(line 2\)",
+        ),
+        ("test", swap(5, "images/test-0000.png 3"), r"test.txt, line 6: .* is already in line 1"),
         (
             "train800val200",
             swap(5, "images/test-0000.png 3"),
-            r"test.txt, line 1: images/test-0000.png stands in train800val200.txt too \(line 6\)",
+            r"test.txt, line 1: images/test-0000.png is also in train800val200.txt \(line 6\)",
         ),
         (
             "train800val200",
@@ -295,7 +299,7 @@ def test_a_test_image_is_not_trained_on_under_another_name(dtd: Path, place: Pla
     for name in ("pictures/train800-0011.png", f"{dtd}/images/train800-0011.png"):
         edit(dtd / "test.txt", swap(5, f"{name} 3"))
         with pytest.raises(
-            DataError, match=r"line 6: .* in train800.txt too as images/.*-0011.png \(line 12\)"
+            DataError, match=r"line 6: .* is also in train800.txt as images/.*-0011.png \(line 12\)"
         ):
             opened_dtd(place)
 
@@ -331,7 +335,7 @@ def test_a_broken_image_is_named_with_its_line(dtd: Path, place: Place) -> None:
     (dtd / "broken.png").write_bytes(b"no image")
     edit(dtd / "train800val200.txt", swap(802, "broken.png 2"))
     edit(dtd / "val200.txt", swap(2, "broken.png 2"))
-    with pytest.raises(DataError, match=r"val200.txt, line 3: .*broken.png is no image"):
+    with pytest.raises(DataError, match=r"val200.txt, line 3: .*broken.png cannot be decoded"):
         opened_dtd(place)
 
 
@@ -379,12 +383,12 @@ def test_without_data_every_task_is_listed(data: Path, place: Place, monkeypatch
         ("vtab-1k?only=cifer", "unknown task of vtab-1k 'cifer'; did you mean 'cifar'?"),
         ("vtab-1k?only=+", "only=+ names no task"),
         ("vtab-1k?size=0", "size=0 lies outside 1"),
-        ("embedded-transfer?recipe=vtap", "unknown recipe 'vtap'; did you mean 'vtab'?"),
+        ("embedded-transfer?transforms=vtap", "unknown transforms 'vtap'; did you mean 'vtab'?"),
         (
             "transfer:digits?train=1400&size=8",
             "digits has 1438 training images, fewer than train=1400 and val=200",
         ),
-        ("transfer:digits?train=9&val=9&size=8", "digits has 10 classes, and train=9 is fewer"),
+        ("transfer:digits?train=9&val=9&size=8", "digits has 10 classes, more than train=9"),
         ("transfer:digits?val=0&size=8", "train=800 and val=0 must be at least 1"),
         ("transfer:digits+digits", "two sources are called digits"),
         ("transfer:", "names no source"),
@@ -458,7 +462,7 @@ def test_a_data_set_that_does_not_fit_is_refused(
     reason="needs CIFAR-100: set CARRYOVER_DATA to a folder with cifar100/ in parquet",
 )
 def test_cifar100_is_the_real_task(place: Place) -> None:
-    from benchmarks.sources import open_source
+    from benchmarks.sources.lookup import open_source
 
     opened = stream("vtab-1k?only=cifar&size=32", place)
     assert opened.info.sizes == ((800, 200, 10_000),)
@@ -498,7 +502,7 @@ def test_json_lists_and_their_class_ids(data: Path, place: Place) -> None:
         (
             "test",
             {"train-3-1.png": 7},
-            r"test.json, entry 121: train-3-1.png stands in train.json too \(entry 8\)",
+            r"test.json, entry 121: train-3-1.png is also in train.json \(entry 8\)",
         ),
         ("test", {"gone.png": 7}, r"test.json, entry 121 names .*Images/gone.png, which is not there"),
     ],
@@ -517,7 +521,7 @@ def test_a_bad_entry_is_named(
     [
         ("{", "train.json, line 1 is no JSON"),
         ("[]", "train.json is no JSON object"),
-        ('{"a.png": 1, "a.png": 2}', "train.json: a.png stands there twice"),
+        ('{"a.png": 1, "a.png": 2}', "train.json: a.png is listed twice"),
     ],
 )
 def test_a_broken_json_list_is_named(data: Path, place: Place, text: str, said: str) -> None:
@@ -550,9 +554,9 @@ def test_embedded_tasks_name_sources_with_their_classes() -> None:
     families = import_module("benchmarks.procedural.families").FAMILIES
     assert len(embedded.TASKS) == 10
     for task in embedded.TASKS[1:]:
-        drawn = embedded.DRAWN[task.name]
-        names = families[drawn.family].class_names
-        levels = {name if drawn.level is None else name.split("/")[drawn.level] for name in names}
+        spec = embedded.PROCEDURAL[task.name]
+        names = families[spec.family].class_names
+        levels = {name if spec.level is None else name.split("/")[spec.level] for name in names}
         assert len(levels) == task.classes, task.name
 
 

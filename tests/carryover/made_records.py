@@ -8,7 +8,8 @@ import hashlib
 import numpy as np
 
 from carryover.metrics.continual import continual_metrics
-from carryover.records.record import Cell, Cost, Env, Record, Row
+from carryover.records.record import Cell, Cost, Env, Record
+from carryover.records.row import Row
 
 CONTRACT = {
     "protocol": "continual 1",
@@ -23,7 +24,15 @@ CONTRACT = {
     "inference": "per sample",
 }
 COST = Cost(
-    train_s=411.0, eval_s=3.0, trainable=85_798_656, head=7690, stored_bits_per_task=24576.0, exemplars=0
+    train_s=411.0,
+    eval_s=3.0,
+    trainable=85_798_656,
+    head=7690,
+    stored_bits_per_task=24576.0,
+    exemplars=0,
+    passes=50_000,
+    replayed=0,
+    macs=17_500_000_000,
 )
 
 

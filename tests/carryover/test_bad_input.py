@@ -19,7 +19,7 @@ from benchmarks import store
 from benchmarks.progress import Silent
 from carryover.cells.run import run_cell
 from carryover.commands.cli import cli
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 
@@ -226,7 +226,9 @@ def test_a_disk_that_fills_up_in_the_middle_loses_nothing(
     full, calm = tmp_path / "full", tmp_path / "calm"
     command = words("linear_probe", stream_of(pictures), full)
     run_cell(ready("linear_probe", stream_of(pictures)), Results(calm), Silent())  # fills the caches too
-    monkeypatch.setattr(carryover.cells.run, "Journal", lambda folder, states: Journal(folder, 0.0, states))
+    monkeypatch.setattr(
+        carryover.cells.run, "CellJournal", lambda folder, states: CellJournal(folder, 0.0, states)
+    )
     left = calls
 
     def fsync(descriptor: int) -> None:
@@ -308,7 +310,7 @@ def test_a_loss_that_turns_nan_fails_its_cell_and_no_other(
     typed = [*RUN, "--method", "full_finetune,joint", "--stream", stream_of(pictures), *options]
     assert cli([*typed, "--results", str(tmp_path)]) == 1
     out, err = capfd.readouterr()
-    assert "failed, TrainingError: the loss became nan at step 1 of task 1; a lower learning rate" in err
+    assert "failed, TrainingError: the loss became nan at step 1 of task 1; lower the learning rate" in err
     assert "not finished" in out
     assert "TrainingError" in out
     assert "Traceback" not in out + err

@@ -67,16 +67,19 @@ def test_a_sound_trained_method_keeps_every_promise():
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (broken_methods.WithoutConfig, "declares no Config; add"),
-        (broken_methods.ConfigWithoutDataclass, r"rounds is no option; put @dataclass"),
-        (broken_methods.OptionOfAnotherKind, "option weights .* cannot be typed"),
-        (broken_methods.OptionWithoutDefault, "option rounds .* has no default; give it one"),
+        (broken_methods.WithoutConfig, "has no Config; give it one"),
+        (
+            broken_methods.ConfigWithoutDataclass,
+            r"is in no dataclass, so that rounds cannot be typed; write @dataclass",
+        ),
+        (broken_methods.OptionOfAnotherKind, "option weights of the type .* cannot be typed"),
+        (broken_methods.OptionWithoutDefault, "option rounds without a default; give it one"),
     ],
 )
 def test_what_cannot_be_checked_names_file_line_and_way_out(cls, said):
     with pytest.raises(RequestError, match=said) as raised:
         verdicts(cls)
-    place, number = re.match(r"(.*):(\d+): ", str(raised.value)).groups()
+    place, number = re.match(r".*?: (/.*?):(\d+) ", str(raised.value)).groups()
     assert place == broken_methods.__file__
     line = Path(place).read_text().splitlines()[int(number) - 1]
     assert "class " in line or ": " in line
@@ -100,8 +103,8 @@ def test_a_line_for_each_promise_and_a_summary(small, capsys):
 
 
 def test_a_broken_promise_says_what_was_expected_and_seen_and_is_exit_code_1(small, capsys, monkeypatch):
-    loaded = command.plugins.method_class("ncm")[0]
-    monkeypatch.setattr(command.plugins, "method_class", lambda name: (loaded, broken_methods.CountsHalf))
+    loaded = command.catalogue.method_class("ncm")[0]
+    monkeypatch.setattr(command.catalogue, "method_class", lambda name: (loaded, broken_methods.CountsHalf))
     assert cli.cli(["check", "ncm"]) == 1
     said = capsys.readouterr().out
     assert re.search(

@@ -167,10 +167,10 @@ def test_a_wrong_command_line_is_refused(typed: list[str], capsys: pytest.Captur
 INTERRUPT = """
 import os, signal
 import backbones.training as training
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 # Whoever starts the tests in the background starts them with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-Journal.__init__.__defaults__ = (0.0, None)
+CellJournal.__init__.__defaults__ = (0.0, None)
 real, calls = training._finite, 0
 def interrupted(*arguments):
     global calls

@@ -12,7 +12,7 @@ from made_records import CONTRACT, made
 from test_plugins import METHOD
 from tiny_cells import stream_of, words
 
-from carryover.cells import ready as cell
+from carryover.cells import key
 from carryover.cells.selection import Rule
 from carryover.commands.cli import cli
 from carryover.records.record import Record
@@ -27,7 +27,7 @@ SEARCH = CONTRACT | {"protocol": "transfer 1", "selection": Rule().describe()}
 def stale(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The keys of the records that count as stale."""
     keys: set[str] = set()
-    monkeypatch.setattr(cell, "is_stale", lambda record: record.key in keys)
+    monkeypatch.setattr(key, "standing", lambda record: "stale" if record.key in keys else "current")
     return keys
 
 

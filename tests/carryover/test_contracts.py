@@ -24,7 +24,12 @@ INFO = StreamInfo(
     image_size=(8, 8),
     sizes=((90, 10, 20), (90, 10, 20)),
 )
-RULES = {"protocol": "continual 1", "preprocessing": "bicubic to 64", "backbone": "vit 1234, cls"}
+RULES = {
+    "protocol": "continual 1",
+    "scenario": "class-incremental",
+    "preprocessing": "bicubic to 64",
+    "backbone": "vit 1234, cls",
+}
 
 
 def test_every_part_is_there():
@@ -40,7 +45,6 @@ def test_every_part_is_there():
         ("split", {"sizes": ((80, 20, 20), (80, 20, 20))}),
         ("order", {"order": 7}),
         ("order", {"order": None}),
-        ("scenario", {"scenario": "task"}),
         ("labels", {"classes": ((3, 2), (0, 1))}),
         ("labels", {"class_names": ("a", "b", "c", "e")}),
     ],

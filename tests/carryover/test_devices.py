@@ -20,8 +20,7 @@ from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.store import Store
 from carryover.cells import workers
-from carryover.cells.devices import choose
-from carryover.cells.ready import ReadyCell
+from carryover.cells.ready import ReadyCell, numerics_of
 from carryover.records.results import Results
 
 
@@ -42,7 +41,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def devices(tmp_path: Path, **words: Any) -> list[str]:
-    return [one.device for one in choose(replace(typed(**words), jobs=words.get("jobs", 1)), Store(tmp_path))]
+    return [
+        one.device for one in numerics_of(replace(typed(**words), jobs=words.get("jobs", 1)), Store(tmp_path))
+    ]
 
 
 def test_jobs_take_turns_on_every_gpu_like_the_first(gpus: list[str], tmp_path: Path) -> None:

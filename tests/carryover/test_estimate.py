@@ -9,7 +9,8 @@ from tiny_cells import ready
 
 from carryover.cells.estimate import seconds
 from carryover.cells.ready import ReadyCell
-from carryover.records.record import Candidate, Cost, Record, Row, Selection
+from carryover.records.record import Candidate, Cost, Record, Selection
+from carryover.records.row import Row
 
 DIGITS = "embedded-transfer?only=digits&size=32"
 EPISODES = "embedded-episodes?episodes={}&way=5&support=20"

@@ -23,10 +23,11 @@ from benchmarks.stream import Place
 from benchmarks.streams.episodes import EpisodeStream
 from carryover.cells.ready import Conditions, ReadyCell, Workshop
 from carryover.cells.run import run_cell
-from carryover.metrics.continual import few_shot_metrics
+from carryover.metrics.few_shot import few_shot_metrics
 from carryover.plugins.catalogue import methods
-from carryover.records.record import Cell, Record, Row, unpack_hits
+from carryover.records.record import Cell, Record
 from carryover.records.results import Results
+from carryover.records.row import Row, unpack_hits
 from methods.crosstransformer import CrossTransformer
 from methods.protonet import ProtoNet
 
@@ -107,7 +108,7 @@ def test_a_run_that_was_stopped_or_failed_ends_with_the_same_rows(method, stop, 
     from carryover.protocols import few_shot
 
     monkeypatch.setattr(few_shot, "BATCH", 2)
-    monkeypatch.setattr("carryover.protocols.journal.Journal.due", lambda self: True)
+    monkeypatch.setattr("carryover.protocols.journal.CellJournal.due", lambda self: True)
     scored, score = [], few_shot._score_group
 
     def interrupted(work, batched, group, done):
@@ -133,7 +134,7 @@ def test_an_episode_that_was_learnt_alone_is_not_learnt_again(stop, tmp_path, mo
     whole = outcome(ready("lora"), tmp_path / "whole")
     from carryover.protocols import few_shot
 
-    monkeypatch.setattr("carryover.protocols.journal.Journal.due", lambda self: True)
+    monkeypatch.setattr("carryover.protocols.journal.CellJournal.due", lambda self: True)
     learnt, learn = [], few_shot._learnt
 
     def interrupted(work, task, *rest):
@@ -214,7 +215,7 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("episodes:", "names no sources"),
+        ("episodes:", "names no source"),
         ("episodes:blots+blots", "twice"),
         ("episodes:blots?classes=all&pool=blots", "cannot be both"),
         ("episodes:blots?episodes=0", "outside 1"),
@@ -320,9 +321,10 @@ def test_a_record_says_what_it_was_prepared_with_and_what_was_observed(tmp_path)
     assert records["knn"].prepared is None
     said = {name: " ".join(record.notes) for name, record in records.items()}
     assert "crosstransformer (" in said["crosstransformer"]
-    assert "head meta-trained with 2 updates on episodes:blots" in said["crosstransformer"]
-    assert "50% SimCLR episodes from 20 images x 2 views" in said["crosstransformer"]
-    assert "feedback pre-tuned for 1 epochs on" in said["toast"]
+    views = "50% SimCLR episodes from 20 images x 2 views, supports of at most"
+    assert f"head meta-trained with 2 updates ({views}" in said["crosstransformer"]
+    assert "feedback pre-tuned for 1 epochs (" in said["toast"]
+    assert all(") on the pool of episodes:blots" in said[name] for name in ("crosstransformer", "toast"))
     assert records["toast"].observations[0]["pretuned"] == 1
     assert records["crosstransformer"].observations[0]["support"] > 0
     learnt = sum(len(task.train) for task in stream().open(0)[0])

@@ -14,12 +14,13 @@ import safetensors.torch
 from PIL import Image
 from tiny_cells import ready, stream_of
 
-from backbones import names, tiny
+from backbones import catalogue, tiny
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
-from carryover.cells.ready import PRESETS, ReadyCell
-from carryover.plugins.catalogue import code
+from carryover.cells.key import PRESETS
+from carryover.cells.ready import ReadyCell
+from carryover.plugins import code
 from carryover.plugins.code import reach, source_digest
 
 NUMERICS = Numerics(fused_training=True, device_name="this processor")
@@ -251,7 +252,7 @@ def test_of_the_backbones_that_ship_only_the_own_recipe_counts(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = base(pictures)
-    assert not {module for module, _ in names.own_recipes()} & set(before.code.modules)
+    assert not {module for module, _ in catalogue.own_recipes()} & set(before.code.modules)
     recipe, *others = tiny.RECIPES
     monkeypatch.setattr(tiny, "RECIPES", (recipe, *others, replace(recipe, name="another", tags=("new",))))
     assert base(pictures).key == before.key, "another one is listed"

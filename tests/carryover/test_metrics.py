@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from carryover.metrics.continual import accuracy_matrix, continual_metrics, from_matrix
-from carryover.records.record import Row
+from carryover.records.row import Row
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "continual_metrics.json").read_text())
 MACRO = {

@@ -13,6 +13,7 @@ from benchmarks.errors import RequestError
 from carryover import HOUSE
 from carryover.commands.cli import cli
 from carryover.new import METHODS, ROOM, TEMPLATES, Wanted, in_room, write
+from carryover.new.package import package_files
 
 EVERYTHING = [Wanted("method", f"mine_{start}", start) for start in METHODS]
 EVERYTHING += [Wanted("stream", "mine_stream"), Wanted("backbone", "mine_backbone")]
@@ -77,6 +78,15 @@ def test_what_is_written_is_in_order_in_a_room_and_in_a_package(wanted: Wanted, 
             command = [sys.executable, "-m", "ruff", *check, "--no-cache", "--config", settings, str(path)]
             ran = subprocess.run(command, capture_output=True, text=True, check=False)
             assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_package_asks_for_this_project_by_the_name_that_its_environment_has() -> None:
+    import tomllib
+
+    ours = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]["name"]
+    for wanted in EVERYTHING:
+        project = tomllib.loads(package_files(wanted)["pyproject.toml"])["project"]
+        assert project["dependencies"] == [ours] == ["carryover-bench"]
 
 
 def test_a_room_is_handed_no_import_of_the_roof() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_records import made
 
+from benchmarks.errors import RequestError, pip_install
+from benchmarks.progress import Silent
+from benchmarks.sources.hub import HubSource
+from benchmarks.store import Store
 from carryover.metrics.continual import from_matrix
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "continual_metrics.json"
@@ -50,10 +56,22 @@ def test_a_record_becomes_a_wandb_run_without_any_network(tmp_path, monkeypatch)
     assert b"accuracy/task 0" in content
 
 
-def test_asking_for_wandb_where_it_is_missing_is_refused_in_one_sentence(monkeypatch):
-    from benchmarks.errors import RequestError
-    from carryover.commands import tracking
+def test_what_is_missing_is_named_with_the_command_that_brings_it(tmp_path, monkeypatch):
+    import torch
 
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match="pip install"):
-        tracking.check_wandb()
+    from backbones.pretraining.augmentation import Augmentation
+    from backbones.pretraining.plan import Settings
+    from carryover.commands.tracking import check_wandb
+
+    for library in ("wandb", "kornia", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, library, None)
+    half = (0.5, 0.5, 0.5)
+    views = Augmentation(Settings(), half, half, strong=False, mirror=False)
+    hub = HubSource("cifar10", "uoft-cs/cifar10", looked="nowhere", columns=None)
+    for packages, asked in (
+        (["wandb"], check_wandb),
+        (["kornia", "matplotlib"], lambda: views(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), 8)),
+        (["huggingface-hub"], lambda: hub.load(Store(tmp_path), Silent())),
+    ):
+        with pytest.raises(RequestError, match=rf"type {re.escape(pip_install(*packages))}"):
+            asked()

@@ -10,9 +10,12 @@ from test_plugins import METHOD
 from tiny_cells import only_record, python, ready, stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover.cells import ready as cell
+from benchmarks.progress import Silent
+from carryover.cells.key import standing
+from carryover.cells.learn import Maker
 from carryover.commands.cli import cli
 from carryover.plugins import catalogue, file
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import Results
 
 
@@ -42,11 +45,11 @@ def test_a_file_is_run_like_an_installed_method(
     assert record.cell.method.startswith("my_method.py:Guess@")
     assert record.config == {"bias": 2.0}
     assert f"({path}, sha256 " in record.plugin["method"]
-    assert not cell.is_stale(record)
+    assert standing(record) == "current"
     assert cli(asked) == 0
     assert "already recorded" in capsys.readouterr().err
     path.write_text(METHOD.replace("torch.eye(width)[0]", "torch.eye(width)[-1]"))
-    assert cell.is_stale(record)
+    assert standing(record) == "gone"
     assert cli(asked) == 0
     records = Results(tmp_path / "results").all()[0]
     assert len({record.cell.method for record in records}) == 2
@@ -65,8 +68,9 @@ def test_its_code_is_in_the_key_and_its_place_is_not(pictures: Path, tmp_path: P
 
 def test_an_edit_draws_the_same_noise(pictures: Path, tmp_path: Path) -> None:
     made = [method_file(tmp_path / "a"), method_file(tmp_path / "b", METHOD.replace("1.0", "1.5"))]
-    drawn = {ready(str(path), stream_of(pictures), options={}).seeded_as for path in made}
-    assert drawn == {"my_method.py:Guess"}
+    cells = [ready(str(path), stream_of(pictures), options={}) for path in made]
+    methods = [Maker(cell, CellJournal(tmp_path), Silent())(cell.stream.info) for cell in cells]
+    assert {method.context.seeds.method for method in methods} == {"my_method.py:Guess"}
 
 
 def test_one_of_several_classes_is_named_after_a_colon(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_workers_find_the_file_again(measured: None, pictures: Path, tmp_path: P
         ("import torch\n", "import torch\nimport not_there\n", ":6: No module named 'not_there'; install"),
         ("import torch\n", "import torch\n1 / 0\n", ":6: ZeroDivisionError: division by zero"),
         ("class Guess(Method)", "class Guess", "has 0 subclasses of Method; write one"),
-        ("    @dataclass(frozen=True)\n", "", ":15 is no dataclass, so that bias could not be typed; write"),
+        ("    @dataclass(frozen=True)\n", "", " is in no dataclass, so that bias cannot be typed; write"),
         ("    @dataclass(frozen=True)\n", "    @dataclass\n", "cannot inherit non-frozen"),
         ("class Config(Method.Config)", "class Options(Method.Config)", ":10 has no Config; give it one"),
         (

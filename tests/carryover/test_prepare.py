@@ -11,7 +11,7 @@ import pytest
 
 from carryover.commands import prepare
 from carryover.commands.cli import cli
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 
 HERE = ["--device", "cpu", "--threads", "1"]
 TOAST = ["toast", "-o", "pretune_epochs=4", "-o", "batch_size=16"]
@@ -53,14 +53,27 @@ def test_what_is_prepared_is_what_the_next_command_starts_from(
     assert cli([*run, *few, "--backbone", "tiny_vit", "--results", str(tmp_path / "results")]) == 0
 
 
-def test_a_head_of_other_widths_is_used_as_the_hint_says(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "options", "few"),
+    [
+        (HEAD, ["d_k=16", "d_v=8", "scale=True"], []),
+        (TOAST, ["value_bias=reference", "late=1"], ["-o", "epochs=1", "-o", "min_steps=0"]),
+    ],
+    ids=["crosstransformer", "toast"],
+)
+def test_a_file_that_fits_some_options_only_is_used_as_the_hint_says(
+    words: list[str],
+    options: list[str],
+    few: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli(typed([*HEAD, "-o", "d_k=16", "-o", "d_v=8", "-o", "scale=true"], tmp_path)) == 0
+    wanted = [word for option in options for word in ("-o", option)]
+    assert cli(typed([*words, *wanted], tmp_path)) == 0
     said = capsys.readouterr().out.rpartition("use it: ")[2].split()
-    assert said[-6:] == ["-o", "d_k=16", "-o", "d_v=8", "-o", "scale=True"]
+    assert said[-len(wanted) :] == wanted
     on = ["--stream", lab.STREAM, "--backbone", "tiny_vit", "--results", str(tmp_path / "results"), *HERE]
-    assert cli(["run", *said, *on]) == 0
+    assert cli(["run", *said, *few, *on]) == 0
 
 
 def test_another_preparation_does_not_write_over_it(
@@ -84,7 +97,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
 ) -> None:
     saved: list[int] = []
 
-    class Eager(Journal):
+    class Eager(CellJournal):
         """Saves at every chance; a signal comes right after the second."""
 
         def due(self) -> bool:
@@ -96,7 +109,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
             if len(saved) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "Journal", Eager)
+    monkeypatch.setattr(prepare, "CellJournal", Eager)
     monkeypatch.setenv("CARRYOVER_CACHE", str(tmp_path / "cache"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(typed(words, parts)) == 130

@@ -19,11 +19,11 @@ from benchmarks.stream import Exam, Scenario, StreamInfo, Task
 from benchmarks.streams.split import SplitStream
 from carryover.cells.run import run_cell
 from carryover.protocols import continual
-from carryover.protocols.continual import Outcome, state_digest
-from carryover.protocols.journal import Journal
-from carryover.protocols.work import PredictionError, pick
-from carryover.records.record import unpack_hits
+from carryover.protocols.continual import state_digest
+from carryover.protocols.journal import CellJournal, Done
+from carryover.protocols.work import PredictionError, pick, predictions
 from carryover.records.results import Results
+from carryover.records.row import unpack_hits
 from methods.base import Footprint, Method
 from methods.meat import MEAT
 
@@ -94,16 +94,16 @@ def world(scenario: Scenario) -> tuple[StreamInfo, list[Task], Exam]:
     return info, tasks, Exam(test, dict(enumerate(classes)))
 
 
-def lead(scenario: Scenario, folder: Path, answer: Answer = right, **settings) -> tuple[Told, Outcome]:
+def learn(scenario: Scenario, folder: Path, answer: Answer = right, **settings) -> tuple[Told, Done]:
     info, tasks, exam = world(scenario)
     method = Told(info, answer)
     method.changing = settings.pop("changing", True)
-    outcome = continual.run(
+    outcome = continual.learn_in_turn(
         method,
         info,
         tasks,
         exam,
-        journal=Journal(folder),
+        journal=CellJournal(folder),
         progress=Silent(),
         tables=settings.pop("tables", {}),
         **settings,
@@ -111,7 +111,7 @@ def lead(scenario: Scenario, folder: Path, answer: Answer = right, **settings) -
     return method, outcome
 
 
-def matrix(outcome: Outcome) -> list[list[int | None]]:
+def matrix(outcome: Done) -> list[list[int | None]]:
     assert [(row.step, row.task) for row in outcome.rows] == [(s, t) for s in range(4) for t in range(3)]
     assert {row.n for row in outcome.rows} == {TESTS}
     return [[row.correct for row in outcome.rows[3 * step : 3 * step + 3]] for step in range(4)]
@@ -128,7 +128,7 @@ def matrix(outcome: Outcome) -> list[list[int | None]]:
     ],
 )
 def test_the_entries_of_the_matrix(scenario: Scenario, expected: list, tmp_path: Path) -> None:
-    method, outcome = lead(scenario, tmp_path)
+    method, outcome = learn(scenario, tmp_path)
     assert matrix(outcome) == expected
     for row in outcome.rows:
         assert (row.correct is None) == (row.hits is None)
@@ -136,7 +136,7 @@ def test_the_entries_of_the_matrix(scenario: Scenario, expected: list, tmp_path:
 
 
 def test_the_task_is_told_in_task_incremental_streams_only(tmp_path: Path) -> None:
-    asked = {s: lead(s, tmp_path / s)[0].asked for s in ("task", "class", "domain")}
+    asked = {s: learn(s, tmp_path / s)[0].asked for s in ("task", "class", "domain")}
     assert asked["task"] == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
     assert {task for _, task in asked["class"] + asked["domain"]} == {None}
 
@@ -148,11 +148,11 @@ def test_who_is_right_is_known_image_by_image(scenario: Scenario, tmp_path: Path
         logits[-1] = -logits[-1]
         return logits
 
-    _, outcome = lead(scenario, tmp_path, last_is_wrong)
+    _, outcome = learn(scenario, tmp_path, last_is_wrong)
     _, _, exam = world(scenario)
     for row in outcome.rows[-3:]:
         assert unpack_hits(row.hits, row.n).tolist() == [True, True, True, False]
-        predicted = outcome.predicted[f"3/{row.task}"]
+        predicted = predictions(outcome)[f"3/{row.task}"]
         assert (predicted[:3] == truth(exam.inputs(row.task))[:3]).all()
         assert predicted[3] != truth(exam.inputs(row.task))[3]
 
@@ -160,12 +160,10 @@ def test_who_is_right_is_known_image_by_image(scenario: Scenario, tmp_path: Path
 @pytest.mark.parametrize("scenario", ["task", "class", "domain"])
 @pytest.mark.parametrize("changing", [True, False])
 def test_reuse_changes_no_row(scenario: Scenario, changing: bool, tmp_path: Path) -> None:
-    method, reused = lead(scenario, tmp_path / "a", changing=changing, reuse=True)
-    other, fresh = lead(scenario, tmp_path / "b", changing=changing, reuse=False)
+    method, reused = learn(scenario, tmp_path / "a", changing=changing, reuse=True)
+    other, fresh = learn(scenario, tmp_path / "b", changing=changing, reuse=False)
     assert reused.rows == fresh.rows
-    assert {k: v.tolist() for k, v in reused.predicted.items()} == {
-        k: v.tolist() for k, v in fresh.predicted.items()
-    }
+    assert reused.predicted == fresh.predicted
     assert (len(method.asked) < len(other.asked)) == (not changing), "reused where, and only where, it may"
 
 
@@ -184,7 +182,7 @@ def test_logits_that_cannot_be_scored_name_the_task(bad: Callable, said: str, tm
         return bad(logits) if task_id == 1 else logits
 
     with pytest.raises(PredictionError, match=said):
-        lead("task", tmp_path, answer)
+        learn("task", tmp_path, answer)
 
 
 def test_of_equal_logits_the_first_counts() -> None:
@@ -200,7 +198,7 @@ def test_only_tables_of_tasks_handed_over_so_far_are_at_hand(tmp_path: Path) -> 
         seen.append((len(method.learnt), sorted(tables)))
         return right(method, inputs, task_id)
 
-    lead("task", tmp_path, watching, tables=tables)
+    learn("task", tmp_path, watching, tables=tables)
     assert all(names == [f"table {n}" for n in range(learnt)] for learnt, names in seen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from carryover.metrics.ranks import mean_ranks, ranks
+from carryover.metrics.few_shot import mean_ranks, ranks
 
 
 def test_those_within_the_joint_interval_of_the_best_share_their_average_rank():

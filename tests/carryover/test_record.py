@@ -13,7 +13,8 @@ from made_records import COST, made
 from msgspec.structs import replace
 
 import carryover.records.record
-from carryover.records.record import Cell, Row, decode, encode, json_schema, pack_hits, unpack_hits
+from carryover.records.record import Cell, decode, encode, json_schema
+from carryover.records.row import Row, pack_hits, unpack_hits
 
 PUBLISHED = Path(carryover.records.record.__file__).with_name("record.schema.json")
 

@@ -10,6 +10,7 @@ from benchmarks.errors import RequestError
 from carryover.cells.request import Request, again
 from carryover.commands import cli, prepare, pretrain
 from carryover.plugins import catalogue
+from carryover.plugins.plugin import Plugin
 
 
 def typed(**words: object) -> Request:
@@ -28,8 +29,8 @@ def test_all_are_those_that_ls_lists() -> None:
 
 
 def test_all_leaves_out_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = catalogue.Plugin("broken", "", "theirs 1.0", "theirs", "Broken", problem="it raises")
-    whole = catalogue.Plugin("whole", "", "theirs 1.0", "theirs", "Whole")
+    broken = Plugin("broken", "", "theirs 1.0", "theirs", "Broken", problem="it raises")
+    whole = Plugin("whole", "", "theirs 1.0", "theirs", "Whole")
     monkeypatch.setattr(catalogue, "methods", lambda: {"broken": broken, "whole": whole})
     assert typed(method="all").methods == ("whole",)
 

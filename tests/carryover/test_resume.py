@@ -20,12 +20,12 @@ import carryover.cells.run
 import carryover.protocols.journal
 from benchmarks.progress import Silent
 from carryover.cells.run import run_cell
-from carryover.protocols.journal import Journal, Progress
-from carryover.records.record import Row
+from carryover.protocols.journal import CellJournal, Done
 from carryover.records.results import Results
+from carryover.records.row import Row
 
 
-class Short(Journal):
+class Short(CellJournal):
     """Saves at every epoch and every score; the process dies when it wants to write for the second time."""
 
     writes = 0
@@ -67,7 +67,7 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
 ) -> None:
     cell = ready(method, stream_of(pictures, scenario=scenario), backbone)
     run_cell(cell, Results(tmp_path / "calm"), Silent())
-    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "CellJournal", Short)
     deaths = 0
     while True:
         try:
@@ -87,12 +87,12 @@ def test_the_time_before_a_kill_counts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         carryover.protocols.journal, "time", types.SimpleNamespace(monotonic=lambda: clock[0])
     )
-    first = Journal(tmp_path)
+    first = CellJournal(tmp_path)
     first.begin()
     clock[0] += 20
     first.save("task 0", {"epoch": torch.tensor(1)})
     clock[0] += 7  # lost in the kill
-    again = Journal(tmp_path)
+    again = CellJournal(tmp_path)
     again.begin()
     clock[0] += 1
     assert again.load("task 1") is None
@@ -122,14 +122,14 @@ def test_a_journal_that_cannot_be_read_starts_the_cell_over(pictures: Path, tmp_
 def test_a_journal_keeps_one_state_and_reads_back_what_it_wrote(tmp_path: Path) -> None:
     import torch
 
-    journal = Journal(tmp_path / "journal", states=tmp_path / "states")
+    journal = CellJournal(tmp_path / "journal", states=tmp_path / "states")
     rows = [Row(step=0, task=0, n=3)]
     for learnt in (1, 2, 3):
         journal.save(f"task {learnt - 1}", {"x": torch.tensor(learnt)})
         view = torch.arange(6.0).reshape(2, 3).T  # not contiguous, shares its storage
         state = {"a": view, "b": view[0]}
-        journal.commit(Progress(learnt=learnt, rows=rows, predicted={"1/0": b"\xff\x00"}), state)
-    done, state = Journal(tmp_path / "journal").resume()
+        journal.commit(Done(learnt=learnt, rows=rows, predicted={"1/0": b"\xff\x00"}), state)
+    done, state = CellJournal(tmp_path / "journal").resume()
     assert (done.learnt, done.rows, done.predicted) == (3, rows, {"1/0": b"\xff\x00"})
     assert torch.equal(state["a"], view)
     assert torch.equal(state["b"], view[0])
@@ -155,8 +155,8 @@ MOMENTS = {
 KILLER = """
 import importlib, os, signal
 import carryover.cells.run, carryover.records.results, backbones.training, carryover.protocols.continual
-from carryover.protocols.journal import Journal
-Journal.__init__.__defaults__ = (0.0, None)
+from carryover.protocols.journal import CellJournal
+CellJournal.__init__.__defaults__ = (0.0, None)
 where, name, at = {moment!r}
 module = importlib.import_module(where)
 real, calls = getattr(module, name), 0
@@ -224,10 +224,10 @@ def test_warnings_from_before_a_kill_are_in_the_record(
 ) -> None:
     # meat warns when a task begins that no bit can flip; whoever reads the table must know it.
     cell = ready("meat", stream_of(pictures), options=tiny_cells.QUICK)
-    monkeypatch.setattr(carryover.cells.run, "Journal", functools.partial(Journal, interval=0.0))
+    monkeypatch.setattr(carryover.cells.run, "CellJournal", functools.partial(CellJournal, interval=0.0))
     calm = run_cell(cell, Results(tmp_path / "calm"), Silent())
     assert any("no mask bit can flip" in note for note in calm.notes)
-    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "CellJournal", Short)
     for _ in range(50):
         try:
             resumed = run_cell(cell, Results(tmp_path / "killed"), Silent())

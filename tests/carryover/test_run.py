@@ -15,9 +15,11 @@ from backbones import loading
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Task
-from carryover.cells.run import finished, make_method, run_cell
+from carryover.cells.learn import Maker
+from carryover.cells.ready import finished
+from carryover.cells.run import run_cell
 from carryover.protocols import continual
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.records.results import Results
 from methods.full_finetune import FullFinetune
 from methods.ncm import NCM
@@ -148,7 +150,7 @@ def test_a_loss_that_turns_nan_fails_with_step_and_task(pictures: Path, tmp_path
     cell = ready("full_finetune", stream_of(pictures), options=QUICK | {"lr": "1e30", "warmup_epochs": "0"})
     record = run_cell(cell, Results(tmp_path), Silent())
     assert record.status == "failed"
-    assert "the loss became nan at step 2 of task 0; a lower learning rate" in record.reason
+    assert "the loss became nan at step 2 of task 0; lower the learning rate" in record.reason
     assert record.rows == ()
 
 
@@ -211,7 +213,7 @@ def test_kept_states_predict_what_was_predicted(pictures: Path, tmp_path: Path) 
     predicted = results.predictions(record)
     tasks, exam = cell.stream.open(0)
     for step in (1, 2, 3):
-        method = make_method(cell, {}, Journal(tmp_path / "none"), Silent())
+        method = Maker(cell, CellJournal(tmp_path / "none"), Silent())(cell.stream.info)
         file = tmp_path / "states" / cell.key / f"state-{step}.safetensors"
         method.restore(safetensors.torch.load_file(file))
         for task in tasks[:step]:

@@ -14,8 +14,8 @@ import pytest
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
-from carryover.cells.selection import NothingToChooseError, Rule, candidates, select
-from carryover.protocols.work import PredictionError, Trial
+from carryover.cells.selection import Rule, candidates, select
+from carryover.protocols.work import NothingToChooseError, PredictionError, ValidationRun
 from carryover.records.record import Candidate, Selection
 
 KEY = "0" * 64
@@ -45,7 +45,7 @@ class Trials:
 
     def __init__(self, score: Score, names: Sequence[str] = ("dtd",)) -> None:
         self.fitted: list[tuple[str, Config]] = []
-        self.trials = [Trial(name, IMAGES, self._scored(name, score)) for name in names]
+        self.trials = [ValidationRun(name, IMAGES, self._scored(name, score)) for name in names]
 
     def _scored(self, name: str, score: Score) -> Score:
         def scored(config: Config) -> tuple[float, int]:

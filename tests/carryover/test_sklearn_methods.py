@@ -11,10 +11,10 @@ from safetensors.torch import load, save
 from tiny_cells import ready, stream_of, words
 
 from benchmarks.errors import RequestError
-from carryover.cells.run import make_method
+from carryover.cells.learn import Maker
 from carryover.commands.cli import cli
 from carryover.plugins import catalogue
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from methods.base import Method
 from methods.sklearn_classifier import classifier_method
 
@@ -27,7 +27,7 @@ OPTIONS = {FOREST: {"n_estimators": "5"}}
 def learnt(name: str, pictures: Path, scenario: str, tmp_path: Path, tasks: int = 3) -> tuple[Method, list]:
     cell = ready(name, stream_of(pictures, scenario=scenario), options=OPTIONS.get(name, {}))
     opened, exam = cell.stream.open(0)
-    method = make_method(cell, {}, Journal(tmp_path), _Silent())
+    method = Maker(cell, CellJournal(tmp_path), _Silent())(cell.stream.info)
     for task in opened[:tasks]:
         method.learn(task)
     return method, [exam.inputs(task) for task in exam.tasks]

@@ -10,8 +10,9 @@ from made_records import CONTRACT, made
 from msgspec.structs import replace
 
 from benchmarks.errors import RequestError
-from carryover.metrics.statistics import Spread, compare, sign_test, student_interval
-from carryover.records.record import Row
+from carryover.metrics.line import Spread
+from carryover.metrics.statistics import compare, sign_test, student_interval
+from carryover.records.row import Row
 
 values = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=6)
 
@@ -152,7 +153,10 @@ def test_without_hits_the_images_are_not_compared_and_that_is_said():
             [made("ncm", options={"C": 0.5}), made("ncm", 1, options={"lr": 1.0, "C": 2.0})],
             "there are ncm C=0.5 and ncm C=2.0 lr=1.0; .* add -o C=0.5 or -o C=2.0 -o lr=1.0",
         ),
-        ([made("ncm", metrics={"accuracy_incremental": 0.5})], "has no accuracy_last; it has accuracy_incr"),
+        (
+            [replace(made("ncm"), rows=made("ncm").rows[:-1])],
+            "has no accuracy_last; it has backward_transfer",
+        ),
         ([made("ncm", status="failed")], "is failed"),
         ([], "needs records of both"),
     ],

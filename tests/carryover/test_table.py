@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from benchmarks.errors import RequestError
-from carryover.metrics.statistics import Spread
+from carryover.metrics.line import Line, Spread, duration, percent, si
 from carryover.records.contract import Contract
 from carryover.records.results import Results
-from carryover.tables.columns import columns, duration, percent, si
+from carryover.tables.columns import columns
 from carryover.tables.export import as_csv, as_json, markdown
 from carryover.tables.report import FORMATS, closing_text, report_text
-from carryover.tables.table import Line, Table, closing_tables, table
+from carryover.tables.table import Table, closing_tables, table
 from carryover.tables.terminal import drawn, drawn_failures
 
 COMMAND = "carryover run --method joint --stream split-cifar100 --backbone vit --seed 0,1,2"
@@ -70,7 +70,9 @@ def test_superseded_failed_and_skipped_records_do_not_count():
 def test_this_run_and_what_is_not_stale_count_before_newer_records():
     old, new = made(minute=1), made(minute=2)
     assert line_of(table([old, new], fresh={old.key}), "meat").fresh
-    assert not line_of(table([old, new], stale=lambda record: record == new), "meat").stale
+    assert not line_of(
+        table([old, new], standing=lambda record: "stale" if record == new else "current"), "meat"
+    ).stale
 
 
 def test_one_cell_under_two_names_counts_once():
@@ -96,7 +98,7 @@ def test_what_was_prepared_otherwise_is_another_line():
 
 
 def test_a_stale_record_is_shown_and_marked():
-    found = table([made()], stale=lambda record: True)
+    found = table([made()], standing=lambda record: "stale")
     assert "meat †" in drawn(found, 100)
     assert "† made by other code" in drawn(found, 100)
     assert "†" in markdown(found)
@@ -274,7 +276,8 @@ def test_at_110_columns_three_seeds_show_everything(width, left_out):
     names = ("meat", "linear_probe", "full_finetune", "ncm", "joint")
     big = replace(COST, train_s=5150.0, stored_bits_per_task=2.7e9)
     said = drawn(table([r for name in names for r in three_seeds(name, 0.7, cost=big)]), width)
-    assert said.endswith("left out at this width: parameters of the head") is left_out
+    ending = "left out at this width: parameters of the head, multiply-adds of one prediction"
+    assert said.endswith(ending) is left_out
     assert ("left out" in said) is left_out
     assert max(len(row) for row in said.splitlines()) <= width
 

@@ -17,14 +17,15 @@ import carryover.cells.run
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.stream import Stream, Task
+from carryover.cells.key import code_of
 from carryover.cells.run import run_cell
 from carryover.cells.selection import Rule
-from carryover.metrics.continual import transfer_metrics
-from carryover.plugins.code import reach
+from carryover.metrics.transfer import transfer_metrics
 from carryover.protocols import continual, few_shot
-from carryover.protocols.journal import Journal
-from carryover.records.record import Record, Row
+from carryover.protocols.journal import CellJournal
+from carryover.records.record import Record
 from carryover.records.results import Results
+from carryover.records.row import Row
 from carryover.tables.report import report_text
 
 TRAIN, VAL, TEST = SIZES
@@ -168,7 +169,7 @@ def test_a_method_that_gets_hold_of_the_exam_reads_nothing_before_the_choice(
         patch.setattr(Dial, "meddle", peek)
         record = run(tmp_path, stream)
     assert record.status == "failed"
-    assert "the exam is sealed" in record.reason
+    assert "the test sets are sealed" in record.reason
     assert peeked == []
     assert run(tmp_path, stream).status == "ok", "another cell is none the worse for it"
 
@@ -237,7 +238,9 @@ def test_another_rule_or_option_is_another_choice_and_a_seed_is_not() -> None:
 
 
 def test_the_code_that_selects_is_part_of_the_key() -> None:
-    assert "carryover.cells.selection" in reach(["carryover.protocols.transfer"]).modules
+    plugins = ready("ncm", TinyTransfer()).plugins
+    chosen = {searched: code_of(plugins, "transfer", searched=searched) for searched in (True, False)}
+    assert chosen[True].modules.keys() - chosen[False].modules.keys() == {"carryover.cells.selection"}
 
 
 def test_killed_at_every_fit_of_selection_and_of_tasks_it_ends_the_same(
@@ -275,10 +278,10 @@ def test_a_training_that_is_gone_on_with_is_never_that_of_another_task(
     cell = cell_of(TinyTransfer(), "full_finetune", options=options, selection="default")
     assert run_cell(cell, Results(tmp_path / "calm"), Silent()).status == "ok"
     with monkeypatch.context() as patch:  # saves at every epoch, without dying
-        patch.setattr(Journal, "due", lambda self: True)
+        patch.setattr(CellJournal, "due", lambda self: True)
         assert run_cell(cell, Results(tmp_path / "saving"), Silent()).status == "ok"
     same_outcome(tmp_path / "saving", tmp_path / "calm")
-    monkeypatch.setattr(carryover.cells.run, "Journal", Short)
+    monkeypatch.setattr(carryover.cells.run, "CellJournal", Short)
     for _ in range(30):
         try:
             run_cell(cell, Results(tmp_path / "killed"), Silent())
@@ -400,13 +403,15 @@ def test_what_is_searched_is_what_matters_and_fits_the_budget(
     assert all(0 < candidate.passes <= 2 * 800 for candidate in record.selection.candidates)
 
 
-def test_the_budget_of_a_method_that_starts_over_counts_all_data_so_far(tmp_path: Path) -> None:
+def test_the_budget_counts_new_images_and_what_is_replayed_stands_beside_it(tmp_path: Path) -> None:
     stream, rule = "split-digits?tasks=5&per_class=20", "search?candidates=2&epochs=1"
     cell = ready("joint", stream, options={"probe": "true"}, selection=rule)
     record = run_cell(cell, Results(tmp_path), Silent())
     assert (record.status, record.reason) == ("ok", "")
     each = cell.stream.info.sizes[0][0]
-    assert {candidate.passes for candidate in record.selection.candidates} == {each * (1 + 2 + 3)}
+    assert {candidate.passes for candidate in record.selection.candidates} == {each * 3}
+    assert record.cost.passes == each * 5
+    assert record.cost.replayed == each * (1 + 2 + 3 + 4)
 
 
 # The real streams

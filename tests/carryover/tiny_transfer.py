@@ -17,7 +17,8 @@ from benchmarks.naming import typed
 from benchmarks.store import Store
 from benchmarks.stream import Episode, Exam, Pool, Stream, StreamInfo, Task
 from carryover.cells.ready import Conditions, ReadyCell, config_dict
-from carryover.plugins.catalogue import Plugin, method_class
+from carryover.plugins.catalogue import method_class
+from carryover.plugins.plugin import Plugin
 from carryover.records.record import Cell
 from methods.base import Footprint, Method
 

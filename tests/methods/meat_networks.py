@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from backbones.sites import find_sites
-from methods.meat.insert import mask_attention, mask_ffn
+from methods.meat import mask_attention, mask_ffn
 from methods.meat.masks import BinaryMask
 
 BLOCKS = 4

@@ -132,7 +132,7 @@ def test_every_pass_of_a_training_is_counted(case: Case) -> None:
     images = sum(len(task.train) for task in lab.opened(case.scenario)[0])
     passes = sum(lab.subject(case).learnt.passes)
     assert passes >= images
-    if getattr(case.config, "epochs", None) and case.method != "joint" and not case.options:
+    if getattr(case.config, "epochs", None) and not case.options:
         assert passes == case.config.epochs * images
 
 

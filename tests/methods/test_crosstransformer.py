@@ -22,7 +22,7 @@ from backbones.numerics import Numerics
 from backbones.training import TrainingError
 from benchmarks.errors import DataError, RequestError
 from benchmarks.store import Store
-from methods.crosstransformer import CrossTransformer, heads, meta_training
+from methods.crosstransformer import CrossTransformer, meta_training
 from methods.crosstransformer import head as heads_of
 from methods.crosstransformer.episodes import EpisodeMaps
 from methods.crosstransformer.head import ABSENT, CrossHead
@@ -276,7 +276,7 @@ def test_full_mode_trains_the_network_and_freezes_it_again():
 
 
 def test_queries_are_normalised_with_the_support_s_moments_and_gradients_flow_through_them():
-    from methods.crosstransformer.batchnorm import episode_passes
+    from methods.crosstransformer.network import episode_passes
 
     layer, plain = torch.nn.BatchNorm2d(3).double(), torch.nn.BatchNorm2d(3).double()
     source = torch.Generator().manual_seed(0)
@@ -344,11 +344,11 @@ def test_converted_episodes_come_from_the_bank_with_other_views_for_queries():
 def test_what_meta_training_made_is_kept_and_read_again(tmp_path, monkeypatch):
     store = Store(tmp_path)
     first = prepared(store=store)
-    monkeypatch.setattr("methods.crosstransformer.start.meta_train", None)  # would fail if it were called
+    monkeypatch.setattr("methods.crosstransformer.meta_train", None)  # would fail if it were called
     again = prepared(store=store)
     assert torch.equal(again.head.key.weight, first.head.key.weight)
     assert again.card == first.card
-    assert first.card.bank_images == 12
+    assert first.card.settings["bank_images"] == 12
     with pytest.raises(TypeError):
         prepared(store=store, simclr=0.25)
 
@@ -378,7 +378,7 @@ def test_an_exported_head_is_loaded_again(tmp_path):
     path = export(first, tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["backbone"], card["weights"]) == ("tiny_vit", first.backbone.weights)
-    assert (card["updates"], card["commit"], card["simclr"]) == (6, "abc", 0.5)
+    assert (card["settings"]["updates"], card["commit"], card["settings"]["simclr"]) == (6, "abc", 0.5)
     assert (card["stream"], card["terms"]) == ("small", "ours")
     again = prepared(head=str(path))
     assert torch.equal(again.head.value.weight, first.head.value.weight)
@@ -386,7 +386,7 @@ def test_an_exported_head_is_loaded_again(tmp_path):
 
 def test_a_head_that_ships_is_taken_where_nothing_else_is_asked_for(tmp_path, monkeypatch):
     path = export(prepared(d_k=128, d_v=128), tmp_path)
-    monkeypatch.setattr("methods.crosstransformer.heads.FOLDER", tmp_path)
+    monkeypatch.setattr(CrossTransformer, "shipped", tmp_path)
     method = CrossTransformer(CrossTransformer.Config(), lab.network(), lab.context())
     method.prepare(None)
     assert method.card.sha256 == json.loads(path.with_suffix(".json").read_text())["sha256"]
@@ -400,12 +400,12 @@ def test_what_ships_fits_its_backbone_and_enters_the_key(name, simclr):
     backbone = open_backbone(name, numerics=Numerics())
     config = CrossTransformer.Config(simclr=simclr)
     (path,) = CrossTransformer.files(config, backbone)
-    assert path.parent == heads.FOLDER
+    assert path.parent == CrossTransformer.shipped
     method = CrossTransformer(config, backbone.copy(), lab.context())
     method.prepare(None)
-    assert (method.card.backbone, method.card.simclr) == (name, simclr)
+    assert (method.card.backbone, method.card.settings["simclr"]) == (name, simclr)
     assert method.card.terms
-    assert method.card.updates >= 2_000
+    assert method.card.settings["updates"] >= 2_000
 
 
 class TestBadInput:
@@ -422,13 +422,13 @@ class TestBadInput:
         path = export(prepared(), tmp_path)
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-        with pytest.raises(DataError, match=r"is damaged: get or export it again"):
+        with pytest.raises(DataError, match=r"one of the two is damaged"):
             prepared(head=str(path))
 
     def test_a_card_that_is_none(self, tmp_path):
         path = export(prepared(), tmp_path)
         path.with_suffix(".json").write_text("{}")
-        with pytest.raises(DataError, match="not the card of a head"):
+        with pytest.raises(DataError, match=r"is not the card of tiny_vit\.safetensors"):
             prepared(head=str(path))
 
     def test_another_backbone(self, tmp_path):

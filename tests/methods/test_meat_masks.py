@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backbones.sites import find_sites
-from methods.meat import drop_control
-from methods.meat.insert import mask_attention, mask_ffn
-from methods.meat.masks import BinaryMask, logistic_noise
-from methods.meat.packing import pack_bits, unpack_bits
+from methods.meat import drop_control, mask_attention, mask_ffn
+from methods.meat.masks import BinaryMask, logistic_noise, pack_bits, unpack_bits
 
 
 def noise(seed: int = 0) -> torch.Generator:

@@ -12,6 +12,7 @@ from rounding import assert_same_to_rounding
 
 from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
+from benchmarks.errors import pip_install
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
@@ -172,7 +173,7 @@ def test_what_trains_moves_and_nothing_else(method: str, name: str) -> None:
     found.backbone.eval()
     with torch.no_grad():
         same = not Rounding(partial(found.features, images)).unexplained(before)
-    assert same == found.starts_plain == (method not in NOT_PLAIN)
+    assert same == found.identity_at_init == (method not in NOT_PLAIN)
     assert all(parameter.endswith(NAMES[method]) for parameter in trained(found))
 
     start = {tensor: value.clone() for tensor, value in found.backbone.net.state_dict().items()}
@@ -270,7 +271,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for method in (*PEFT, *MORE):
         cls = method_class(method)[1]
-        assert "pip install" in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
+        assert pip_install("peft") in str(cls.supports(cls.Config(), INFO, describe("tiny_vit")))
 
 
 @pytest.mark.parametrize("name", sorted(n for n in methods() if "lr" in method_class(n)[1].Config.search))

@@ -20,7 +20,7 @@ from methods.crosstransformer.augmentation import (
     turned,
     views,
 )
-from methods.crosstransformer.simclr import converts, copied
+from methods.crosstransformer.episodes import converts, copied
 
 labels = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(np.array)
 

@@ -183,7 +183,7 @@ def test_the_variational_loss_has_a_gradient_in_a_alone(name):
     it = fed(name)
     seen: list[Seen] = []
     it.passes(it.images, seen=seen)
-    assert len(seen) == len(it.chain.places)
+    assert len(seen) == len(it.chain.units)
     it.feedback.variational(seen).backward()
     for key, parameter in it.feedback.named_parameters():
         assert (parameter.grad is not None and bool(parameter.grad.abs().max() > 0)) == (".A." in key), key
@@ -212,8 +212,8 @@ def test_late_feedback_leaves_what_is_below_as_in_the_first_pass(name):
     late = FED[name] // 2
     it = fed(name, late=late)
     lowest = it.feedback.lowest
-    assert it.chain.places[lowest].fed
-    assert sum(place.fed for place in it.chain.places[lowest:]) == FED[name] - late
+    assert it.chain.units[lowest].fed
+    assert sum(unit.fed for unit in it.chain.units[lowest:]) == FED[name] - late
     ran: list[int] = []
     unit = it.chain.unit
     inputs: dict[int, list[torch.Tensor]] = {}
@@ -226,7 +226,7 @@ def test_late_feedback_leaves_what_is_below_as_in_the_first_pass(name):
     it.chain.unit = watched
     out = it.passes(it.images)
     assert [ran.count(index) for index in range(lowest)] == [1] * lowest, "the prefix is shared"
-    assert all(ran.count(index) == 2 for index in range(lowest, len(it.chain.places)))
+    assert all(ran.count(index) == 2 for index in range(lowest, len(it.chain.units)))
     assert torch.equal(*inputs[lowest])
     assert apart(out, it.plain.forward_features(it.images)) > 1e-4
 
@@ -252,7 +252,7 @@ def test_a_first_pass_that_is_known_is_not_computed(name):
     unit = it.chain.unit
     it.chain.unit = lambda index, x, t=None: (ran.append(index), unit(index, x, t))[1]
     torch.testing.assert_close(it.passes(it.images, maps), expected, rtol=1e-6, atol=1e-7)
-    assert ran == list(range(len(it.chain.places)))
+    assert ran == list(range(len(it.chain.units)))
 
 
 def work(passes) -> int:

@@ -15,7 +15,6 @@ from benchmarks.progress import Silent
 from benchmarks.stream import Pool
 from carryover.protocols.continual import state_digest
 from methods.toast.passes import TwoPasses
-from methods.toast.start import plan_of
 
 
 def made(name="toast", backbone="tiny_vit", **options):
@@ -72,7 +71,7 @@ def test_what_it_cannot_feed_is_refused_with_a_reason(name, backbone, options, s
 def test_pre_tuning_trains_a_c_and_xi_and_a_fresh_instance_takes_them_over(name, backbone, per_task):
     method = made(name, backbone, pretune_epochs=1, per_task=per_task)
     # Where pre-tuning starts: drawn for the network and the pool, not for the cell.
-    method.feedback.reset(torch.Generator().manual_seed(plan_of(method, pool()).seed))
+    method.feedback.reset(torch.Generator().manual_seed(method.plan(pool()).seed))
     before, plain = {n: t.detach().clone() for n, t in method.feedback.named_parameters()}, frozen(method)
     wanted = {n: t.requires_grad for n, t in method.feedback.named_parameters()}
     method.prepare(pool())
@@ -166,7 +165,7 @@ def test_training_reads_the_first_pass_of_images_that_are_not_augmented(backbone
         return forward(passes, images, maps, seen)
 
     def run(passes, x):
-        for unit in range(len(passes.chain.places)):
+        for unit in range(len(passes.chain.units)):
             x = passes.chain.unit(unit, x)
         return x
 

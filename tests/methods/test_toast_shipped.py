@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import contract_lab as lab
 import pytest
@@ -12,10 +11,11 @@ from contract_lab import Case
 
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
-from benchmarks.errors import RequestError
+from benchmarks.errors import DataError, RequestError
 from benchmarks.stream import Pool
 from carryover.protocols.continual import state_digest
-from methods.toast import TOAST, shipped
+from methods.base.card import read_card, write
+from methods.toast import TOAST
 
 
 class Images(Pool):
@@ -47,7 +47,7 @@ def offered(tmp_path, monkeypatch):
     """Makes files as if they shipped."""
 
     def ship(path):
-        monkeypatch.setattr(shipped, "FOLDER", path.parent)
+        monkeypatch.setattr(TOAST, "shipped", path.parent)
 
     return ship
 
@@ -104,17 +104,28 @@ def test_what_was_read_from_a_file_is_restored_without_it(tmp_path):
 def test_a_file_is_taken_only_where_network_and_options_are_those_of_its_card(tmp_path, offered):
     source, path = written(tmp_path)
     offered(path)
-    form = shipped.form_of(source.config, source.backbone)
-    assert shipped.find(form) == path
-    for other in (
-        replace(form, weights="f" * 64),
-        replace(form, late=1),
-        replace(form, early=1),
-        replace(form, value_bias="reference"),
+    assert source.files(source.config, source.backbone) == (path,)
+    for options, said in (
+        ({"late": 1}, "has late=0 and late=1 is asked for; say late=0"),
+        ({"early": 1}, "has early=0 and"),
+        ({"value_bias": "reference"}, "has value_bias=single and"),
     ):
-        assert shipped.find(other) is None
-        with pytest.raises(RequestError, match="was made for"):
-            shipped.load(path, other)
+        unlike = made(**options)
+        assert unlike.files(unlike.config, unlike.backbone) == ()
+        with pytest.raises(RequestError, match=said):
+            made(feedback=str(path), **options).prepare(None)
+    other = made("toast", "tiny_swin")
+    assert other.files(other.config, other.backbone) == ()
+    with pytest.raises(RequestError, match="was trained on tiny_vit with weights"):
+        made("toast", "tiny_swin", feedback=str(path)).prepare(None)
+
+
+def test_a_file_of_other_tensors_is_refused(tmp_path):
+    _, path = written(tmp_path)
+    card = read_card(path)
+    write(path, {"prompt": torch.zeros(3)}, card)
+    with pytest.raises(RequestError, match=r"has other tensors than toast on tiny_vit \("):
+        made(feedback=str(path)).prepare(None)
 
 
 def test_whoever_asks_for_none_or_for_training_gets_that(tmp_path, offered):
@@ -129,28 +140,29 @@ def test_whoever_asks_for_none_or_for_training_gets_that(tmp_path, offered):
     trained = made(feedback="train", pretune_epochs=1)
     trained.prepare(Images())
     assert trained.origin == "pool"
-    with pytest.raises(RequestError, match="needs a pool"):
+    with pytest.raises(RequestError, match=r"feedback=train, and .* has no pool"):
         made(feedback="train").prepare(None)
 
 
 def test_a_file_that_was_changed_is_refused(tmp_path, offered):
-    source, path = written(tmp_path)
-    form, card = shipped.form_of(source.config, source.backbone), path.with_suffix(".json")
+    _, path = written(tmp_path)
+    card = path.with_suffix(".json")
     said = json.loads(card.read_text())
+
+    def refused(match):
+        with pytest.raises(DataError, match=match):
+            made(feedback=str(path)).prepare(None)
+
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(RequestError, match="hash"):
-        shipped.load(path, form)
+    refused("sha256")
     path.write_bytes(whole)
     card.write_text(json.dumps(said | {"sha256": "0" * 64}))
-    with pytest.raises(RequestError, match="hash"):
-        shipped.load(path, form)
+    refused("sha256")
     card.write_text("{")
-    with pytest.raises(RequestError, match="cannot be read"):
-        shipped.load(path, form)
+    refused("is not the card of")
     card.unlink()
-    with pytest.raises(RequestError, match="no card"):
-        shipped.load(path, form)
+    refused(r"tiny_vit\.toast\.json cannot be read .*beside its card")
 
 
 def test_only_what_was_just_pre_tuned_is_written(tmp_path):
@@ -162,8 +174,8 @@ def test_only_what_was_just_pre_tuned_is_written(tmp_path):
 def test_what_ships_fits_its_backbone_and_enters_the_key(name):
     backbone = open_backbone(name, numerics=Numerics())
     (path,) = TOAST.files(TOAST.Config(), backbone)
-    assert path.parent == shipped.FOLDER
-    card = shipped.read_card(path)
+    assert path.parent == TOAST.shipped
+    card = read_card(path)
     assert (card.backbone, card.weights) == (name, backbone.weights)
     assert card.terms
     method = TOAST(TOAST.Config(), backbone.copy(), lab.make(Case("toast", "tiny_vit", "task")).context)

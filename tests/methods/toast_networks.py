@@ -55,7 +55,7 @@ def fed(name: str, early: int = 0, late: int = 0, lite: bool = False, bias: str 
         nets.append(net)
     net, plain = nets
     chain = chain_of(net, bias)
-    top = chain.unit_of(early) if early else len(chain.places)
+    top = chain.unit_of(early) if early else len(chain.units)
     feedback = Feedback(chain, chain.unit_of(late), top, lite)
     feedback.reset(torch.Generator().manual_seed(3))
     with torch.no_grad():

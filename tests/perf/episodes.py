@@ -11,7 +11,7 @@ from measure import Row, interleave, quartiles
 from workload import Setup
 
 from benchmarks.episodes.classes import ClassSet
-from benchmarks.episodes.rule import Rule
+from benchmarks.episodes.config import EpisodeConfig
 from benchmarks.episodes.sampler import Draw, Sampler
 from benchmarks.images import Indices
 
@@ -29,10 +29,10 @@ def sampler_speed(setup: Setup) -> Iterator[Row]:
     count = 50 if setup.quick else 500
     for name, sizes in SIZES.items():
         classes = ClassSet("perf", "test", tuple(f"class {c}" for c in range(len(sizes))), sizes)
-        sampler = Sampler(classes, Rule(), seed=0)
+        sampler = Sampler(classes, EpisodeConfig(), seed=0)
         pairs = interleave(
             lambda: [sampler.draw(number) for number in range(count)],  # noqa: B023
-            lambda: [naive(sizes, Rule(), 0, number) for number in range(count)],  # noqa: B023
+            lambda: [naive(sizes, EpisodeConfig(), 0, number) for number in range(count)],  # noqa: B023
             setup.pairs,
         )
         rate = count / statistics.median(pairs.ours)
@@ -51,16 +51,16 @@ def sampler_speed(setup: Setup) -> Iterator[Row]:
         )
 
 
-def naive(sizes: Indices, rule: Rule, seed: int, number: int) -> Draw:
+def naive(sizes: Indices, config: EpisodeConfig, seed: int, number: int) -> Draw:
     """An episode of flat classes as the text says it, with `Generator.choice` for each class."""
     rng = np.random.default_rng([seed, number])
-    way = int(rng.integers(rule.least_way, min(rule.most_way, len(sizes)) + 1))
+    way = int(rng.integers(config.least_way, min(config.most_way, len(sizes)) + 1))
     classes = rng.choice(len(sizes), way, replace=False)
     chosen = sizes[classes]
-    queries = min(rule.most_queries, int(chosen.min()) // 2)
+    queries = min(config.most_queries, int(chosen.min()) // 2)
     left = chosen - queries
-    counted = np.floor(rng.random() * np.minimum(rule.counted_per_class, left)) + 1
-    total = min(rule.most_support, int(counted.sum()))
+    counted = np.floor(rng.random() * np.minimum(config.counted_per_class, left)) + 1
+    total = min(config.most_support, int(counted.sum()))
     weights = chosen * np.exp(rng.uniform(-math.log(2), math.log(2), way))
     shots = np.floor(weights / weights.sum() * (total - way)).astype(np.int64) + 1
     shots = np.minimum(shots, left)

@@ -17,8 +17,9 @@ from benchmarks.store import Store
 from benchmarks.stream import Place, Stream, StreamInfo
 from benchmarks.streams.episodes import EpisodeStream
 from carryover.commands.screen import shown
+from carryover.metrics.few_shot import FewShot
 from carryover.protocols import few_shot
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.protocols.work import Work
 from methods.base import Method
 from methods.crosstransformer import CrossTransformer
@@ -78,11 +79,11 @@ def _ours(backbone: Backbone, stream: Stream, folder: Path) -> float:
         tasks=tasks,
         exam=exam,
         pool=None,
-        journal=Journal(folder / "journal"),
+        journal=CellJournal(folder / "journal"),
         progress=shown(),
         tables={},
     )
-    return few_shot.lead(work).metrics["accuracy_mean"]
+    return FewShot().metrics(few_shot.run(work).rows, stream.info.task_names, ())["accuracy_mean"]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from carryover.check.rounding import Rounding
 from methods.full_finetune import FullFinetune
 from methods.meat import MEAT
 from methods.meat.ffn import FFN
-from methods.meat.packing import pack_bits
+from methods.meat.masks import pack_bits
 
 TRAINING = 0.85
 KINDS: tuple[FFN, ...] = ("elementwise", "neuron", "none")

@@ -22,8 +22,9 @@ from benchmarks.store import Store
 from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.cells.selection import Rule, candidates, select
 from carryover.commands.screen import shown
+from carryover.metrics.transfer import transfer_metrics
 from carryover.protocols import transfer
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from carryover.protocols.work import Work
 from methods.base import Method
 from methods.linear_probe import LinearProbe
@@ -101,14 +102,16 @@ def _ours(backbone: Backbone, parts: list[Labelled], rule: Rule, folder: Path) -
             tasks=[Task(0, train, val, classes)],
             exam=Exam({0: test}, {0: classes}),
             pool=None,
-            journal=Journal(folder / f"journal {seed}"),
+            journal=CellJournal(folder / f"journal {seed}"),
             progress=shown(),
             tables={},
         )
         choice = folder / "choice.json"  # the first seed makes it
-        configs, _ = select(transfer.trials(work), LinearProbe.Config(), {}, rule, choice, work.progress)
-        result = transfer.lead(dataclasses.replace(work, configs=configs))
-        accuracies.append(result.metrics["accuracy_mean"])
+        configs, _ = select(
+            transfer.validation_runs(work), LinearProbe.Config(), {}, rule, choice, work.progress
+        )
+        result = transfer.run(dataclasses.replace(work, configs=configs))
+        accuracies.append(transfer_metrics(result.rows, info.task_names, ())["accuracy_mean"])
     return accuracies
 
 

@@ -11,7 +11,7 @@ from measure import Row, interleave, rates
 from PIL import Image
 from workload import Setup, pictures, terminal
 
-from benchmarks.sources import open_source
+from benchmarks.sources.lookup import open_source
 from benchmarks.store import Store
 from carryover.commands.screen import shown
 

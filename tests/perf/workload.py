@@ -16,7 +16,7 @@ from benchmarks.images import Chunk, Inputs, Labelled, Pixels
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo, Task
 from carryover.commands.screen import shown
-from carryover.protocols.journal import Journal
+from carryover.protocols.journal import CellJournal
 from methods.base import Context, Method
 
 NETWORK = "vit_tiny_patch16_224?img_size=64&patch_size=8&depth=6&weights=random"
@@ -91,7 +91,7 @@ def make(cls: type[M], config: Any, backbone: Backbone, info: StreamInfo, journa
         info=info,
         seeds=Seeds(info.identity, 0, cls.name),
         progress=shown(),
-        journal=Journal(journal),
+        journal=CellJournal(journal),
         eval_batch=EVAL_BATCH,
     )
     return cls(config, backbone.copy(), context)

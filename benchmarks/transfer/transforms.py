@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """mirror: whether training may flip images; words: the whole recipe, `{size}` in it."""
+class Transforms:
+    """mirror: whether training may flip images; words: all that is done to an image, `{size}` in it."""
 
     mirror: bool
     words: str
@@ -16,9 +16,9 @@ class Recipe:
         return self.words.format(size=size)
 
 
-# Others go beside it. Public results differ in this alone by points, so that a record must tell.
-RECIPES = {
-    "vtab": Recipe(
+# Published results differ by points through this alone, so a record must say it.
+TRANSFORMS = {
+    "vtab": Transforms(
         mirror=False,
         words="images squashed to {size}x{size} pixels without keeping their aspect (bicubic, antialiased), "
         "no augmentation, the model's own normalisation",

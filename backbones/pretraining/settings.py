@@ -1,4 +1,4 @@
-"""What a pretraining run is told: everything that shapes the weights stands here and in the card."""
+"""The settings of a pretraining run: everything that shapes the weights is here and in the card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Settings:
     lr: the learning rate at the end of the warm-up; a cosine takes it to zero
     weight_decay: of matrices; biases, norms and position codes have none
     warmup_epochs: linear warm-up
-    clip_norm: the gradient's largest norm; 0 leaves it as it is
+    clip_norm: the largest norm of the gradient; 0 turns clipping off
     augment: "standard" (crops of at least `crop` of the area, flips, colours), "crop" (crops and flips) or
         "none"; simclr strengthens the colours and adds grey images
     crop: the smallest share of an image's area that a crop shows
@@ -33,7 +33,7 @@ class Settings:
     teacher: a backbone whose weights hold a classifier over the same classes; its logits on the same
         augmented images are distilled (Hinton et al. 2015)
     distill: the teacher's share of the loss
-    taught_from: side in pixels of the smallest images that the teacher is asked about
+    taught_from: side in pixels of the smallest images that the teacher is used for
     temperature: of the distillation's softmax, or of simclr's
     mask_ratio: share of patches that mae removes
     seed: of the initial weights and everything drawn
@@ -80,27 +80,27 @@ DEFAULTS: dict[str, dict[str, object]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """So many epochs with images of that side in pixels."""
+    """`epochs` epochs with images of `size` pixels a side."""
 
     size: int
     epochs: int
 
 
 def stages_of(settings: Settings, own: int) -> tuple[Stage, ...]:
-    """The stages in order; `own` is the side of the network's images. RequestError for what is no stage."""
+    """The stages in order; `own` is the side of the network's images. RequestError for malformed `sizes`."""
     if not settings.sizes:
         return (Stage(own, settings.epochs),)
     stages = []
     for part in settings.sizes.split(","):
         if not re.fullmatch(r"[1-9]\d*:[1-9]\d*", part.strip()):
             raise RequestError(
-                f"sizes={settings.sizes}: {part!r} is no SIZE:EPOCHS; write, for example, 32:22,64:6"
+                f"sizes={settings.sizes}: {part!r} is not SIZE:EPOCHS; write, for example, 32:22,64:6"
             )
         size, _, epochs = part.strip().partition(":")
         stages.append(Stage(int(size), int(epochs)))
     if stages[-1].size != own:
         raise RequestError(
-            f"sizes={settings.sizes} ends at {stages[-1].size} px, and the network is used at {own}; "
+            f"sizes={settings.sizes} ends at {stages[-1].size} px, but the network is used at {own}; "
             f"end with {own}:EPOCHS"
         )
     return tuple(stages)
@@ -116,7 +116,7 @@ def size_at(stages: tuple[Stage, ...], epoch: int) -> int:
 
 
 def check(settings: Settings) -> None:
-    """RequestError for a value that nothing can be trained with."""
+    """RequestError for a setting outside its range."""
     limits = {
         "epochs": (1, 10**5),
         "batch_size": (2, 10**6),
@@ -140,10 +140,10 @@ def check(settings: Settings) -> None:
 
 
 def check_source(name: str, source: SourceData, objective: str) -> None:
-    """RequestError for images that nothing can be learnt from."""
+    """RequestError for a source with too few images, or too few classes for the objective."""
     if objective == "supervised" and len(source.class_names) < 2:
         raise RequestError(
-            f"pretraining source {name} has one class, and nothing can be told apart; "
+            f"pretraining source {name} has one class, so there is nothing to classify; "
             "take another source, or objective mae or simclr, which need no labels"
         )
     if len(source.train) < 2:

@@ -16,13 +16,13 @@ _MOST_LOG_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
-class Rule:
+class EpisodeConfig:
     """Bounds on the size of an episode; the defaults are Meta-Dataset's.
 
     An episode has least_way to most_way classes, at most most_queries query images of each class (as
     many of every class) and at most most_support support images. counted_per_class bounds what one
     class adds to the size of the support set, not its shots. Class weights are the class sizes times
-    exp(u), u uniform in [-log_weight, log_weight). RequestError for values that cannot be.
+    exp(u), u uniform in [-log_weight, log_weight). RequestError for values out of range.
     """
 
     least_way: int = 5
@@ -50,7 +50,7 @@ class Rule:
             )
 
     def queries(self, sizes: Indices) -> int:
-        """q, query images of each class, where the classes of the episode have `sizes` (N,) images."""
+        """q, the query images of each class, if the classes of the episode have `sizes` (N,) images."""
         return min(self.most_queries, int(sizes.min()) // 2)
 
     def support_size(self, beta: float, left: Indices) -> int:
@@ -63,7 +63,7 @@ class Rule:
         return min(self.most_support, int(counted.sum()) + len(left))
 
     def describe(self) -> str:
-        """In words; two rules that draw differently are described differently."""
+        """In words; two that draw differently are described differently."""
         factor = "log 2" if self.log_weight == math.log(2) else repr(self.log_weight)
         return (
             f"Meta-Dataset episodes of {self.least_way} to {self.most_way} classes, at most "

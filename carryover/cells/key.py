@@ -1,0 +1,119 @@
+"""What a cell's result depends on, as hashes.
+
+key = sha256 over: schema, the cell's names resolved to hashes, config, the code it reaches, package
+versions, data and split, weights, dtype, device class, threads. Never in it: what only reads records
+(metrics, statistics, tables, commands), worker counts, timeouts, paths, the accelerator's index, logging,
+the order of cells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from backbones.catalogue import own_recipes
+from benchmarks.errors import RequestError
+from benchmarks.naming import parse
+from carryover.metrics.kinds import PROTOCOLS, known_protocol, protocol_of
+from carryover.metrics.line import Standing
+from carryover.plugins.catalogue import backbone_plugin, method_class, methods, stream_plugin
+from carryover.plugins.code import ROOMS, Reach, reach
+from carryover.plugins.file import remembered
+from carryover.plugins.plugin import SKLEARN, Plugin
+from carryover.protocols.work import Protocol
+from carryover.records.record import DEFAULT, SEARCH, Record
+
+LEARN, SELECTION = "carryover.cells.learn", "carryover.cells.selection"
+PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do
+# What carries bytes and never makes them: files, locks, bars, messages, the shape of records. A test changes
+# every constant in them and finds the rows equal.
+CARRIERS = frozenset(
+    {
+        "benchmarks.claim",
+        "benchmarks.errors",
+        "benchmarks.progress",
+        "benchmarks.store",
+        "carryover",
+        "carryover.records.record",
+    }
+)
+
+
+def protocol_module(name: str) -> Protocol:
+    """The file of a protocol; RequestError for one that is not in this checkout."""
+    return cast(Protocol, import_module(f"carryover.protocols.{known_protocol(name)}"))
+
+
+def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:
+    """The code that makes the numbers of a cell of these plugins (by kind: method, stream, backbone).
+
+    searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
+    only the recipe of its own counts, and of those that list streams nothing: another that is added makes no
+    record stale. CARRIERS count for nothing.
+    """
+    recipes, backbone = own_recipes(), plugins.get("backbone")
+    house = ["backbones.backbone", f"carryover.protocols.{protocol}", LEARN]
+    own = {*ROOMS, *(plugin.package for plugin in plugins.values() if plugin.entry or plugin.path)}
+    ours = [plugin for plugin in plugins.values() if plugin.package in own]
+    listed = {PRESETS, *(module for module, _ in recipes)}
+    found = reach(
+        [*(plugin.module for plugin in ours), *house],
+        own,
+        named=[module for plugin in plugins.values() for module in plugin.named],
+        files={plugin.module: plugin.path for plugin in plugins.values() if plugin.path},
+        without={*listed, *CARRIERS, *(() if searched else (SELECTION,))},
+    )
+    used = {
+        f"recipe {recipe.name}": sha256_of([dict(recipe.arguments), recipe.statistics, recipe.network])
+        for _, recipe in recipes
+        if backbone is not None and recipe.name == backbone.name
+    }
+    brought = {name: version for plugin in ours for name, version in plugin.distribution.items()}
+    packages = dict(sorted((found.packages | brought).items()))
+    return replace(found, modules=found.modules | used, packages=packages)
+
+
+def content_of(path: Path) -> str:
+    """sha256 of a file; RequestError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); name a file that is there") from error
+
+
+def standing(record: Record) -> Standing:
+    """Whether the code that made `record` is what this checkout has, or what it was made with is gone."""
+    protocol = protocol_of(record.contract)
+    if protocol not in PROTOCOLS:
+        return "gone"
+    try:
+        plugins = {
+            "method": _recorded_method(record),
+            "stream": stream_plugin(parse(record.cell.stream)[0]),
+            "backbone": backbone_plugin(record.cell.backbone),
+        }
+    except (KeyError, RequestError):
+        return "gone"
+    searched = record.contract.get("selection", DEFAULT).startswith(SEARCH)
+    code = code_of(plugins, protocol, searched=searched)
+    return "current" if record.key_parts.get("code") == sha256_of(code.modules) else "stale"
+
+
+def sha256_of(value: object) -> str:
+    """The hash of a value made of plain ones; equal for equal values in any order of keys."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def _recorded_method(record: Record) -> Plugin:
+    """KeyError or RequestError for one that is gone; nothing is run to know."""
+    name = record.cell.method
+    if name.startswith(SKLEARN):
+        return method_class(name)[0]
+    file = remembered(name, record.plugin.get("method", "")) if "@" in name else None
+    return file or methods()[name]

@@ -1,0 +1,53 @@
+"""NewMethod: TITLE (AUTHORS, VENUE YEAR).
+
+    L = CE(new images and replayed ones)                                        (eq. 1 of the paper)
+
+After experience replay (Chaudhry et al., 2019): a reservoir of `memory` images, of which `replayed` are drawn
+beside each batch. Each image of a task is offered once, in the first epoch, after its step.
+
+Stored: the network, the heads, and `memory` images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from carryover import Backbone, GradientMethod, Memory, Step, Task
+
+
+class NewMethod(GradientMethod):
+    """Images of earlier tasks are trained on again: say here in one line what `carryover ls` shows."""
+
+    name = "new_method"
+
+    @dataclass(frozen=True)
+    class Config(GradientMethod.Config):
+        """
+        memory: how many images are kept
+        replayed: how many of them are drawn beside each batch
+        """
+
+        epochs: int = 2
+        lr: float = 5e-4
+        memory: int = 200
+        replayed: int = 32
+        # What is tried where options are searched for; the budget counts passes over new images alone.
+        search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (5e-4, 1e-4), "replayed": (32, 64)}
+
+    config: Config
+
+    def attach(self, backbone: Backbone) -> None:
+        """The whole network trains."""
+        backbone.freeze(except_=lambda name: True)
+        self.exemplars = self.memory = Memory(self.context, self.config.memory, "reservoir")
+        self.replay = self.config.replayed
+
+    def begin(self, task: Task) -> None:
+        super().begin(task)
+        self.task = task
+
+    def after_step(self, step: Step) -> None:
+        if step.epoch == 0:
+            self.exemplars.offer(self.task.id, self.task.train, step.positions)
