@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,27 @@ os.environ.pop("COLUMNS", None)  # tables are as wide as they are in a pipe, wha
 
 CLASSES = ("ash", "birch", "cedar", "dogwood", "elm", "fir")
 TRAIN, TEST = 12, 5  # images of each class
+
+
+# Its cases share nothing with each other; all other files are sent to a worker as a whole.
+CONTRACT = "tests/methods/test_contract.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file goes to one worker, so that what its fixtures make is made once.
+
+    Not by the mark `xdist_group`: from pytest 9.2 on `--dist loadgroup` groups nothing, and does not say so
+    (github.com/pytest-dev/pytest-xdist, issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file == CONTRACT else file
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
