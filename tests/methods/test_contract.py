@@ -6,8 +6,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import contract_cases as cases
@@ -19,7 +17,6 @@ import torch
 from contract_lab import Case
 
 from carryover.check.answers import leaks
-from carryover.check.promises import PROMISES
 from carryover.new import Wanted
 from methods.base import Footprint
 
@@ -105,32 +102,6 @@ def test_a_fresh_process_predicts_old_tasks_with_the_same_bits(tmp_path: Path) -
 def test_the_suite_is_not_blind_to_forgetting() -> None:
     learnt = lab.subject(Case("full_finetune", "tiny_vit", "task")).learnt
     assert not torch.equal(learnt.logits[0][0], learnt.logits[2][0])
-
-
-def test_a_method_more_costs_one_quick_case() -> None:
-    quick = Counter(case.method for case in cases.tried() if cases.quick(case))
-    assert set(quick) == set(lab.names()), "every method is tried"
-    chosen = {name for names in cases.REPRESENTATIVES.values() for name in names}
-    assert {name for name, count in quick.items() if count > 1} <= chosen
-    assert len(chosen) <= 8
-    assert max(quick.values()) <= len(lab.BACKBONES) + len(lab.SCENARIOS) - 1
-
-
-def test_each_kind_is_tried_quickly_on_every_family_and_in_every_scenario_that_it_supports() -> None:
-    def places(found: Iterable[Case]) -> set[tuple[str, str]]:
-        return {(cases.kind(c.cls), place) for c in found for place in (c.backbone, c.scenario)}
-
-    supported = places(case for case in cases.matrix() if case.refusal is None)
-    assert {kind for kind, _ in supported} == set(cases.REPRESENTATIVES)
-    assert places(case for case in cases.tried() if cases.quick(case)) == supported
-
-
-def test_no_promise_is_lost() -> None:
-    declared = {promise.name for promise in PROMISES}
-    assert declared >= contract.AT_HOME | contract.ELSEWHERE | contract.DEPENDS
-    for name in lab.names():
-        tried = {promise.name for promise in contract.promises_of(cases.home(name))}
-        assert declared - tried == contract.ELSEWHERE
 
 
 def test_a_file_among_the_small_methods_is_put_through_the_contract(
