@@ -43,7 +43,8 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     return run
 
 
-RUN = ["run", "--backbone", "tiny_vit", *HERE]
+# Of options that are typed twice the second counts.
+RUN = ["run", "--stream", "split-digits?per_class=4", "--backbone", "tiny_vit", *HERE]
 
 
 @pytest.mark.parametrize(
