@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from carryover.cells import estimate
+from carryover.cells.executors.local import run_apart
 from carryover.cells.key import standing
 from carryover.cells.ready import ReadyCell, finished, numerics_of, outdated, ready_cells
 from carryover.cells.request import Request, command
 from carryover.cells.run import ended, run_cell
-from carryover.cells.workers import run_apart
 from carryover.commands.report import set_aside
 from carryover.commands.screen import shown
 from carryover.commands.tracking import check_wandb, log_records

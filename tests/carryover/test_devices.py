@@ -19,9 +19,8 @@ from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.progress import Silent
 from benchmarks.store import Store
-from carryover.cells import workers
-from carryover.cells.devices import choose
-from carryover.cells.ready import ReadyCell
+from carryover.cells.executors import local
+from carryover.cells.ready import ReadyCell, numerics_of
 from carryover.records.results import Results
 
 
@@ -42,7 +41,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def devices(tmp_path: Path, **words: Any) -> list[str]:
-    return [one.device for one in choose(replace(typed(**words), jobs=words.get("jobs", 1)), Store(tmp_path))]
+    return [
+        one.device for one in numerics_of(replace(typed(**words), jobs=words.get("jobs", 1)), Store(tmp_path))
+    ]
 
 
 def test_jobs_take_turns_on_every_gpu_like_the_first(gpus: list[str], tmp_path: Path) -> None:
@@ -69,15 +70,15 @@ def test_a_cell_goes_to_the_device_with_the_fewest(monkeypatch: pytest.MonkeyPat
     """The first one takes longest: all others go to the other device."""
     started: list[str] = []
 
-    def start(cell: ReadyCell, device: str, words: object, results: Results) -> workers._Worker:
+    def start(cell: ReadyCell, device: str, words: object, results: Results) -> local._Worker:
         seconds = 0.1 if started else 2.0
         started.append(device)
         sleep = [sys.executable, "-c", f"import time; time.sleep({seconds})"]
-        return workers._Worker(cell, device, subprocess.Popen(sleep), time.monotonic(), tmp_path / "log")
+        return local._Worker(cell, device, subprocess.Popen(sleep), time.monotonic(), tmp_path / "log")
 
-    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(local, "_start", start)
     cells = [ready("ncm", "split-digits", "tiny_vit", seed, {}) for seed in range(5)]
-    records = workers.run_apart(
+    records = local.run_apart(
         cells,
         lambda cell, device: [],
         Results(tmp_path),
