@@ -47,7 +47,7 @@ plan: $(READY) ## What `make bench` would do, and how long it takes
 report: $(READY) ## Tables of everything recorded
 	@$(BIN)/carryover report
 
-status: $(READY) ## What is recorded, failed or interrupted
+status: $(READY) ## What is recorded, running, failed or interrupted
 	@$(BIN)/carryover status
 
 ls: $(READY) ## Methods, streams and backbones

@@ -324,7 +324,7 @@ def test_the_command_line_page_has_every_option(generated: Path) -> None:
         part = text.partition(f"## carryover {name}\n")[2].partition("\n## ")[0]
         for option in command.params:
             if isinstance(option, click.Option):
-                assert option.opts[-1] in part, f"{name} {option.opts}"
+                assert (option.opts[-1] in part) is not option.hidden, f"{name} {option.opts}"
     assert "[gradient|frozen|episodic]" in text  # no backslash: it would be seen
 
 

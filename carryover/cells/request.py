@@ -23,7 +23,7 @@ class Request:
     """What was typed: a matrix of cells, and how to run it.
 
     methods: may carry options of their own (`lora?rank=4`), which count before `options`, those of all.
-    devices: none for the machine's own choice
+    devices: none for the machine's own choice; report: where a worker says which record it wrote
     """
 
     methods: tuple[str, ...]
@@ -43,6 +43,7 @@ class Request:
     save_states: bool = False
     wandb: str | None = None
     quiet: bool = False
+    report: Path | None = None
 
     @classmethod
     def typed(cls, asked: Mapping[str, Any]) -> Request:
@@ -71,6 +72,7 @@ class Request:
             save_states=asked.get("save_states", False),
             wandb=asked.get("wandb"),
             quiet=asked.get("quiet", False),
+            report=asked.get("report"),
         )
 
     def cells(self) -> list[Cell]:

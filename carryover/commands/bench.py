@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from carryover.cells import estimate
+from carryover.cells.executors.collect import forget_gone, recorded_otherwise, run_apart
+from carryover.cells.executors.local import LocalProcesses
+from carryover.cells.executors.submission import report_record
 from carryover.cells.key import standing
 from carryover.cells.ready import ReadyCell, finished, numerics_of, outdated, ready_cells
 from carryover.cells.request import Request, command
 from carryover.cells.run import ended, run_cell
-from carryover.cells.workers import run_apart
 from carryover.commands.report import set_aside
 from carryover.commands.screen import shown
 from carryover.commands.tracking import check_wandb, log_records
@@ -52,6 +54,7 @@ def run(request: Request) -> int:
         again = command(request.words())
         print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
+    forget_gone(results, [cell.cell for cell in wanted])
     _show(request, wanted, records, results)
     if request.wandb and (problem := log_records(records, request.wandb)):
         print(f"warning: {problem}", file=sys.stderr, flush=True)
@@ -78,6 +81,8 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
             _say(request, f"{cell.cell}: already recorded")
             if results.journal(cell.key).exists():  # killed after its record, before its journal went
                 record = run_cell(cell, results, progress)
+        if request.report is not None:
+            report_record(request.report, record)
         records.append(record)
     return records
 
@@ -91,16 +96,21 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
     for cell in cells:
         if cell.key in known:
             _say(request, f"{cell.cell}: already recorded")
+    missing = [cell for cell in cells if cell.key not in known]
+    if not missing:
+        return list(known.values())
+    progress, jobs = shown(request.quiet), max(request.jobs, len(devices))
     made = run_apart(
-        [cell for cell in cells if cell.key not in known],
+        missing,
+        LocalProcesses(results, devices=devices, jobs=jobs, timeout=request.timeout),
         lambda cell, device: [*request.words(cell.typed, device=device), "--workers", str(request.workers)],
         results,
-        shown(request.quiet),
-        devices=devices,
-        jobs=max(request.jobs, len(devices)),
-        timeout=request.timeout,
+        progress,
+        command=command(request.words()),
         report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
     )
+    if said := recorded_otherwise(missing, made):
+        progress.warn(said)
     return [*known.values(), *made]
 
 

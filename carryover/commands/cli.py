@@ -71,6 +71,7 @@ def _carryover() -> None:
 @click.option("--save-states", is_flag=True, help="Keep the method's state after every task.")
 @click.option("--wandb", metavar="PROJECT", help="Log every cell to this Weights & Biases project too.")
 @click.option("--quiet", is_flag=True, help="No progress, only warnings and the table.")
+@click.option("--report", type=click.Path(path_type=Path), hidden=True)  # what an executor adds for a worker
 def run(**asked: Any) -> int:
     """Run cells, record them, show the table.
 
@@ -132,7 +133,7 @@ def new(kind: str, name: str, start: str, package: Path | None) -> int:
 @_carryover.command()
 @click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
 def status(results: Path | None) -> int:
-    """Count what is recorded, failed, interrupted."""
+    """Count what is recorded, running, failed, interrupted."""
     from carryover.commands import report as show
 
     return show.status(results)

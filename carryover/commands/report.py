@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from carryover.cells.executors import EXECUTORS
+from carryover.cells.executors.executor import Phase
+from carryover.cells.executors.submission import Submission, Submissions
 from carryover.exit_codes import OK
 from carryover.records.record import Record, is_newer
 from carryover.records.results import Broken, Results, failures
 
 
 def status(root: Path | None) -> int:
-    """Counts of records, the failures, the journals that can go on, and files that are no record."""
+    """Counts of records, what is at work where, the failures, the journals that can go on, broken files."""
     from carryover.tables.report import failures_text
 
     results = Results.default(root)
@@ -23,14 +29,16 @@ def status(root: Path | None) -> int:
     print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
     for line in _not_from_here(records):
         print(line)
-    journals = sorted((results.root / "journal").glob("*/cell.txt"))
-    if journals:
-        print(f"{len(journals)} interrupted or running; the same command goes on with each:")
-    for journal in journals:
-        print(f"  {journal.read_text().strip()}")
+    submissions, unread = Submissions(results.root).all()
+    running = [cell for submission in submissions for cell in _show_submission(submission, results)]
+    others = [cell for cell in _journaled(results.root) if cell not in running]
+    if others:
+        print(f"{len(others)} interrupted or running; the same command goes on with each:")
+    for cell in others:
+        print(f"  {cell}")
     if failures(records):
         print(failures_text(failures(records)))
-    set_aside(broken)
+    set_aside([*broken, *unread])
     return OK
 
 
@@ -47,6 +55,54 @@ def _not_from_here(records: Sequence[Record]) -> list[str]:
         lines.append(f"{len(gone)} of them with a method, stream, backbone or protocol that is not here:")
         lines += [f"  {record.cell}" for record in gone]
     return lines
+
+
+def _journaled(root: Path) -> list[str]:
+    """The cells that have a journal."""
+    cells = []
+    for path in sorted((root / "journal").glob("*/cell.txt")):
+        with contextlib.suppress(FileNotFoundError):  # its run has just ended
+            cells.append(path.read_text().strip())
+    return cells
+
+
+def _show_submission(submission: Submission, results: Results) -> list[str]:
+    """Print where it stands; returns the cells that run."""
+    since = _when(submission.started)
+    name = f"submission {submission.id} ({submission.executor}, from {submission.host}, {since})"
+    if submission.executor not in EXECUTORS:
+        print(f"{name}: this version of carryover has no executor {submission.executor!r} to ask")
+        return []
+    polled = EXECUTORS[submission.executor](results).poll(submission)
+    counts = Counter(polled.phases)
+    print(f"{name}: {', '.join(f'{count} {phase}' for phase, count in counts.items())}")
+    running = [
+        cell for cell, phase in zip(polled.submission.cells, polled.phases, strict=True) if phase == "running"
+    ]
+    for cell in running:
+        since = f" since {_when(cell.started)}" if cell.started else ""
+        print(f"  {cell.cell}: running{since}, {cell.where}, log {results.root / cell.log}")
+    if "unknown" in counts:
+        print(f"  what is unknown can be asked on {submission.host} alone: carryover status there")
+    elif not polled.watched:
+        print(f"  {_unwatched(counts)} Go on with:\n    {submission.command}")
+    return [str(cell.cell) for cell in running]
+
+
+def _unwatched(counts: Counter[Phase]) -> str:
+    """In a sentence, what becomes of cells whose submitter was killed."""
+    parts = ["The process that submitted it is gone"]
+    if running := counts["running"]:
+        parts.append(
+            f"{running} {'cells run' if running > 1 else 'cell runs'} on without it, up to the record"
+        )
+    if counts["lost"]:
+        parts.append(f"{counts['lost']} ended without a record or never started")
+    return "; ".join(parts) + "."
+
+
+def _when(moment: datetime.datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
 def report(
