@@ -277,7 +277,7 @@ def test_a_file_that_is_no_record_is_named_and_set_aside(
     for typed in (command, ["report", "--results", str(tmp_path)], ["status", "--results", str(tmp_path)]):
         assert cli(typed) == 0
         out, err = capfd.readouterr()
-        assert f"set aside: {file}: {said}" in err
+        assert f"ignored: {file}: {said}" in err
         assert "ncm" in out or "1 records, 0 failures" in out
         assert "Traceback" not in out + err
     assert file.read_text() == text
