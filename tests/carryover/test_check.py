@@ -122,7 +122,7 @@ def test_a_broken_promise_says_what_was_expected_and_seen_and_is_exit_code_1(sma
     ("words", "said"),
     [
         (["check", "maet"], "unknown plugin 'maet'; did you mean 'meat'"),
-        (["check", "ncm", "-o", "metric"], "'metric' is no option; write -o KEY=VALUE"),
+        (["check", "ncm", "-o", "metric"], "'metric' is not of the form KEY=VALUE; write -o KEY=VALUE"),
         (["check", "ncm?metric"], "write metric=VALUE"),
         (["check", "ncm", "-o", "metrik=cosine"], "did you mean 'metric'"),
         (["check", "ncm?metrik=cosine"], "did you mean 'metric'"),

@@ -62,7 +62,7 @@ def test_without_gpus_jobs_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_devices_that_compute_differently_are_not_mixed(gpus: list[str], tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* do not compute alike"):
+    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* compute differently"):
         devices(tmp_path, device="cuda:0,cuda:2")
 
 
