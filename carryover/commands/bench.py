@@ -1,7 +1,6 @@
-"""A request becomes cells, all of them checked, then run, then shown.
+"""The commands `run` and `plan`: check all cells of a request, run them, show the tables.
 
-Nothing is spent before every cell of the request is known to be possible. A cell that fails takes no
-other with it.
+Every cell is checked before the first one starts. A failed cell does not stop the others.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from carryover.records.results import Results
 
 
 def run(request: Request) -> int:
-    """Check everything, run what is not recorded, show the tables; the exit code."""
+    """Check every cell, run those without a record, show the tables; the exit code."""
     results = Results.default(request.results)
     results.check_writable()
     if request.wandb:
@@ -39,7 +38,7 @@ def run(request: Request) -> int:
     ready = ready_cells(request, progress)
     refused = [cell for cell in ready if cell.refusal]
     if len(ready) == len(refused):
-        # Nothing would be run: that is a wrong request, not a matrix with gaps.
+        # No cell would run: that is a wrong request, not a matrix with gaps.
         raise RequestError(_refusals(refused))
     _say(request, f"computing on {ready[0].conditions.numerics.describe()}")
     records = [ended(cell, "skipped", cell.refusal or "") for cell in refused]
@@ -52,7 +51,7 @@ def run(request: Request) -> int:
         )
     except KeyboardInterrupt:
         again = command(request.words())
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
+        print(f"\ninterrupted; finished work is kept. Continue with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
     forget_gone(results, [cell.cell for cell in wanted])
     _show(request, wanted, records, results)
@@ -79,7 +78,7 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
             _say(request, f"{cell.cell}: {record.status}{_took(record)}")
         else:
             _say(request, f"{cell.cell}: already recorded")
-            if results.journal(cell.key).exists():  # killed after its record, before its journal went
+            if results.journal(cell.key).exists():  # killed between writing its record and this removal
                 record = run_cell(cell, results, progress)
         if request.report is not None:
             report_record(request.report, record)
@@ -88,7 +87,7 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
 
 
 def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
-    """Run the cells in processes of their own, `jobs` at a time, and on each device one at least."""
+    """Run the cells in processes of their own, `jobs` at a time, and at least one on each device."""
     devices = [numerics.device for numerics in numerics_of(request, Store.default())]
     if len(devices) > 1:
         _say(request, f"the cells take turns on {', '.join(devices)}")
@@ -115,7 +114,7 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
 
 
 def plan(request: Request) -> int:
-    """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
+    """Show which cells are recorded, or stale and why, and the expected time if an earlier run tells it."""
     results = Results.default(request.results)
     ready = ready_cells(request, shown())
     everything, _ = results.all()
@@ -129,13 +128,13 @@ def plan(request: Request) -> int:
             continue
         seconds = estimate.seconds(cell, everything, chosen=results.choice(cell.choice).exists())
         total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
-        lasts = f"about {duration(seconds)}" if seconds is not None else "time not known yet"
+        lasts = f"about {duration(seconds)}" if seconds is not None else "time unknown"
         state = "to resume" if results.journal(cell.key).exists() else "to run"
         old = outdated(cell, results)
-        why = f"; a record is there but stale ({', '.join(old) or 'an older key'} changed)" if old else ""
+        why = f"; its record is stale ({', '.join(old) or 'an older key'} changed)" if old else ""
         print(f"{cell.cell}: {state}, {lasts}{why}")
-    beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
-    print(f"in all about {duration(total)} of work on one worker{beyond}")
+    beyond = f", plus {unknown_times} of unknown length" if unknown_times else ""
+    print(f"about {duration(total)} of work for one worker{beyond}")
     return OK
 
 
@@ -146,7 +145,7 @@ def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record
     where = {(cell.cell.stream, cell.cell.backbone): cell for cell in ready}
 
     def fill(method: str, cell: Cell) -> str:
-        """The command that makes a missing reference row; none where that method cannot run."""
+        """The command that makes a missing reference row; "" if that method cannot run."""
         there = where[cell.stream, cell.backbone]
         found = catalogue.method_class(method)[1]
         if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:

@@ -1,4 +1,4 @@
-"""What the commands that only look print: status, report."""
+"""The commands `status` and `report`, which only read records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carryover.records.results import Broken, Results, failures
 
 
 def status(root: Path | None) -> int:
-    """Counts of records, what is at work where, the failures, the journals that can go on, broken files."""
+    """Print how many records there are, what runs where, failures, journals to resume, and broken files."""
     from carryover.tables.report import failures_text
 
     results = Results.default(root)
@@ -33,7 +33,7 @@ def status(root: Path | None) -> int:
     running = [cell for submission in submissions for cell in _show_submission(submission, results)]
     others = [cell for cell in _journaled(results.root) if cell not in running]
     if others:
-        print(f"{len(others)} interrupted or running; the same command goes on with each:")
+        print(f"{len(others)} interrupted or running; the same command continues each:")
     for cell in others:
         print(f"  {cell}")
     if failures(records):
@@ -43,16 +43,18 @@ def status(root: Path | None) -> int:
 
 
 def _not_from_here(records: Sequence[Record]) -> list[str]:
-    """What records were made with that this checkout lacks."""
+    """Lines on records by a newer version, or made with something that this checkout lacks."""
     from carryover.cells.key import standing
 
     lines = []
     if newer := sorted({r.schema for r in records if is_newer(r)}):
         count = sum(map(is_newer, records))
-        lines.append(f"{count} of them by a newer version of carryover (schema {', '.join(newer)})")
+        lines.append(f"{count} of them written by a newer version of carryover (schema {', '.join(newer)})")
     gone = [record for record in records if standing(record) == "gone"]
     if gone:
-        lines.append(f"{len(gone)} of them with a method, stream, backbone or protocol that is not here:")
+        lines.append(
+            f"{len(gone)} of them made with a method, stream, backbone or protocol that is not here:"
+        )
         lines += [f"  {record.cell}" for record in gone]
     return lines
 
@@ -108,7 +110,7 @@ def _when(moment: datetime.datetime) -> str:
 def report(
     root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
 ) -> int:
-    """Tables of all records, one for each contract; published: beside what others published."""
+    """Print a table for each contract; published: with the published results of others."""
     from carryover.cells.key import standing
     from carryover.commands.compare import recorded_stream
     from carryover.tables.report import report_text
@@ -124,6 +126,6 @@ def report(
 
 
 def set_aside(broken: Sequence[Broken]) -> None:
-    """Name the files among the records that cannot be read."""
+    """Warn about files among the records that cannot be read."""
     for file in broken:
-        print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)
+        print(f"ignored: {file.path}: {file.reason}", file=sys.stderr)

@@ -18,6 +18,8 @@ from backbones import numerics
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
+from carryover.cells.executors.executor import Planned
+from carryover.cells.executors.local import LocalProcesses
 from carryover.cells.ready import numerics_of
 from carryover.records.results import Results
 
@@ -60,7 +62,7 @@ def test_without_gpus_jobs_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_devices_that_compute_differently_are_not_mixed(gpus: list[str], tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* do not compute alike"):
+    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* compute differently"):
         devices(tmp_path, device="cuda:0,cuda:2")
 
 

@@ -77,7 +77,7 @@ class Case:
 
     @property
     def forgets_nothing(self) -> bool:
-        """What it claims: with the task known, an old task is predicted with what was stored for it."""
+        """Whether it claims to predict an old task, if the task is known, from what was stored for it."""
         said = getattr(self.config, "per_task", None)
         stores = getattr(self.cls, "per_task", False) if said is None else said
         stores = stores or (said is None and issubclass(self.cls, ParameterEfficient))
@@ -163,7 +163,7 @@ def make(case: Case, **context: int) -> Method:
 
 
 def restored(case: Case, state: bytes, **context: int) -> Method:
-    """A fresh instance that took over `state`."""
+    """A fresh instance that restored `state`."""
     return subject(case).restored(state, **context)
 
 
