@@ -47,7 +47,7 @@ plan: $(READY) ## What `make bench` would do, and how long it takes
 report: $(READY) ## Tables of everything recorded
 	@$(BIN)/carryover report
 
-status: $(READY) ## What is recorded, failed or interrupted
+status: $(READY) ## What is recorded, running, failed or interrupted
 	@$(BIN)/carryover status
 
 ls: $(READY) ## Methods, streams and backbones
@@ -68,10 +68,10 @@ pretrain: $(READY) ## Make BACKBONE from the images of SOURCE (OBJECTIVE=supervi
 	@$(BIN)/carryover pretrain '$(BACKBONE)' --source '$(SOURCE)' --objective '$(OBJECTIVE)' $(TYPED)
 
 test: $(READY) ## The tests; no network, GPU or data needed
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 test-slow: $(READY) ## The tests that take longer: kills, real processes, real data if CARRYOVER_DATA is set
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY) ## ruff, mypy, and the floors of the house
 	$(BIN)/ruff check .

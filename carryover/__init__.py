@@ -1,11 +1,11 @@
 """Carryover: what a vision model carries over from one task to the next.
 
-The roof of the house (`benchmarks`, `backbones`, `methods` below it): protocols, cells, records,
-metrics, tables and the command line. A plugin imports from here alone:
+The harness: protocols, cells, records, metrics, tables and the command line, on top of the packages
+`benchmarks`, `backbones` and `methods`. A plugin imports from here only:
 
     from carryover import GradientMethod, Backbone, Task
 
-The names are loaded when they are used, so that the command line stays light.
+The names are loaded when they are used, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# The folder of the clone, or of what is installed.
+# The folder of the clone, or of the installation.
 HOUSE = Path(__file__).resolve().parent.parent
 
-# Where each name is from.
+# The module that defines each name.
 HOMES = {
     "Backbone": "backbones.backbone",
     "BackboneInfo": "backbones.backbone",
@@ -107,15 +107,15 @@ def __dir__() -> list[str]:
 
 
 def _check_rooms() -> None:
-    """The rooms' names are common words: say so at once if something else is found under one of them."""
+    """ImportError if another package hides one of ours, whose names are common words."""
     for room in ("benchmarks", "backbones", "methods"):
         spec = importlib.util.find_spec(room)
         found = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
         if HOUSE / room not in found:
             where = found[0] if found else (spec.origin if spec else "nothing")
             raise ImportError(
-                f"Carryover's package {room!r} is shadowed by {where}: rename that, or take its folder off "
-                f"the import path (PYTHONPATH, or start with the `carryover` command rather than `python -m`)"
+                f"Carryover's package {room!r} is shadowed by {where}: rename it, or remove its folder from "
+                f"the import path (PYTHONPATH; or start the `carryover` command instead of `python -m`)"
             )
 
 

@@ -1,4 +1,4 @@
-"""`python -m carryover` and the `carryover` command; imports next to nothing until it knows what is asked."""
+"""`python -m carryover` and the `carryover` command; each command imports only what it needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     from carryover.commands.cli import cli
     from carryover.commands.namesake import namesake
 

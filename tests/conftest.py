@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,65 @@ os.environ.pop("COLUMNS", None)  # tables are as wide as they are in a pipe, wha
 
 CLASSES = ("ash", "birch", "cedar", "dogwood", "elm", "fir")
 TRAIN, TEST = 12, 5  # images of each class
+_CPU, _STARTED = "cpu_seconds", pytest.StashKey[float]()
+
+
+# Its cases share nothing with each other; all other files are sent to a worker as a whole.
+CONTRACT = "tests/methods/test_contract.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file goes to one worker, so that what its fixtures make is made once.
+
+    Not by the mark `xdist_group`: from pytest 9.2 on `--dist loadgroup` groups nothing, and does not say so
+    (github.com/pytest-dev/pytest-xdist, issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file == CONTRACT else file
+
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    item.stash[_STARTED] = _cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    if call.when == "teardown":
+        item.user_properties.append((_CPU, _cpu_seconds() - item.stash[_STARTED]))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Which files the CPU seconds went to, those of processes that tests started included.
+
+    Not wall time: it says more of what else ran on the machine.
+    """
+    files: dict[str, list[float]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == _CPU and report.when == "teardown":
+                    files.setdefault(report.nodeid.partition("::")[0], []).append(value)
+    if len(files) > 1:
+        total = sum(map(sum, files.values()))
+        terminalreporter.section("CPU seconds")
+        terminalreporter.line(f"{total:8.1f} in all, without collecting")
+        for file, spent in sorted(files.items(), key=lambda found: -sum(found[1]))[:10]:
+            terminalreporter.line(f"{sum(spent):8.1f} {file}, {len(spent)} tests")
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -324,7 +324,7 @@ def test_the_command_line_page_has_every_option(generated: Path) -> None:
         part = text.partition(f"## carryover {name}\n")[2].partition("\n## ")[0]
         for option in command.params:
             if isinstance(option, click.Option):
-                assert option.opts[-1] in part, f"{name} {option.opts}"
+                assert (option.opts[-1] in part) is not option.hidden, f"{name} {option.opts}"
     assert "[gradient|frozen|episodic]" in text  # no backslash: it would be seen
 
 
@@ -371,7 +371,6 @@ def site(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("site")
 def test_the_site_fetches_nothing(site: Path) -> None:
     pages = [Page(path) for path in site.rglob("*.html")]
     assert len(pages) > len(PAGES)
@@ -393,7 +392,6 @@ def test_the_site_fetches_nothing(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("site")
 def test_links_of_the_site_lead_somewhere(site: Path) -> None:
     pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
     for path, page in pages.items():
@@ -407,7 +405,6 @@ def test_links_of_the_site_lead_somewhere(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("site")
 def test_the_search_has_every_page_also_where_it_is_opened_as_a_file(site: Path) -> None:
     written = (site / "search" / "search_index.json").read_text(encoding="utf-8")
     index = json.loads(written)

@@ -1,1 +1,1 @@
-"""A cell from what is typed to its record: asked for, made ready, keyed, learnt, recorded."""
+"""Cells: requested, checked, given a key, run and recorded."""

@@ -1,4 +1,4 @@
-"""How long a cell may take, told from the records of earlier ones."""
+"""Estimates how long a cell takes, from the records of earlier cells."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from carryover.records.record import SEARCH, Record
 
 
 def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float | None:
-    """From the record most like the cell; None where none has its method, backbone, protocol and rule.
+    """The expected seconds, from the most similar record; None without one of this method, backbone,
+    protocol and rule.
 
-    chosen: whether the cell's options are chosen already, so that no candidate need be tried. What a record
-    says is scaled by how much there is to learn and to score, as the protocol counts it (`Kind.work`).
+    chosen: whether the options are chosen already, so that no candidate is tried. The time of the record is
+    scaled by how much there is to learn and to score, as the protocol counts it (`Kind.work`).
     """
     info, wanted = cell.stream.info, cell.cell
     rule = "" if cell.rule is None else cell.rule.describe()
@@ -44,13 +45,13 @@ def seconds(cell: ReadyCell, records: Sequence[Record], chosen: bool) -> float |
 
 
 def _rule(record: Record) -> str:
-    """By which options were searched; "" where they were not."""
+    """The rule that chose the options; "" if they were not searched."""
     said = record.contract.get("selection", "")
     return said.partition(";")[0] if said.startswith(SEARCH) else ""
 
 
 def _ratios(record: Record, info: StreamInfo) -> tuple[float, float]:
-    """How much more there is to learn, and to score, than what was recorded."""
+    """(to learn, to score) on the stream, relative to the record."""
     kind = kind_of(info.protocol)
     (learnt, scored), (to_learn, to_score) = kind.worked(record), kind.work(info)
     return to_learn / max(learnt, 1), to_score / max(scored, 1)

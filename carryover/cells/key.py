@@ -1,9 +1,9 @@
-"""What a cell's result depends on, as hashes.
+"""The key of a cell: hashes of all that its result depends on.
 
-key = sha256 over: schema, the cell's names resolved to hashes, config, the code it reaches, package
-versions, data and split, weights, dtype, device class, threads. Never in it: what only reads records
-(metrics, statistics, tables, commands), worker counts, timeouts, paths, the accelerator's index, logging,
-the order of cells.
+key = sha256 over: schema, the names of the cell resolved to hashes, config, the code it reaches, package
+versions, data and split, weights, dtype, device class, threads. Not in the key: code that only reads records
+(metrics, statistics, tables, commands), worker counts, timeouts, paths, the accelerator index, logging, the
+order of cells.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from carryover.protocols.work import Protocol
 from carryover.records.record import DEFAULT, SEARCH, Record
 
 LEARN, SELECTION = "carryover.cells.learn", "carryover.cells.selection"
-PRESETS = "benchmarks.streams.presets"  # only lists, as the files of recipes do
-# What carries bytes and never makes them: files, locks, bars, messages, the shape of records. A test changes
-# every constant in them and finds the rows equal.
+PRESETS = "benchmarks.streams.presets"  # a list only, like the files of recipes
+# Modules that carry bytes and never compute them: files, locks, bars, messages, the shape of records. A test
+# changes every constant in them and finds equal rows.
 CARRIERS = frozenset(
     {
         "benchmarks.claim",
@@ -46,16 +46,16 @@ CARRIERS = frozenset(
 
 
 def protocol_module(name: str) -> Protocol:
-    """The file of a protocol; RequestError for one that is not in this checkout."""
+    """The module of a protocol; RequestError if this checkout lacks it."""
     return cast(Protocol, import_module(f"carryover.protocols.{known_protocol(name)}"))
 
 
 def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:
-    """The code that makes the numbers of a cell of these plugins (by kind: method, stream, backbone).
+    """The code that computes the numbers of a cell with these plugins (by kind: method, stream, backbone).
 
-    searched: whether its options were chosen by a rule. Of the files that list the backbones of the house,
-    only the recipe of its own counts, and of those that list streams nothing: another that is added makes no
-    record stale. CARRIERS count for nothing.
+    searched: whether a rule chose its options. Of the files that list our backbones, only the recipe of its
+    own backbone counts, and of those that list streams nothing, so that adding one makes no record stale.
+    CARRIERS do not count.
     """
     recipes, backbone = own_recipes(), plugins.get("backbone")
     house = ["backbones.backbone", f"carryover.protocols.{protocol}", LEARN]
@@ -80,15 +80,15 @@ def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> 
 
 
 def content_of(path: Path) -> str:
-    """sha256 of a file; RequestError where it cannot be read."""
+    """The sha256 of a file; RequestError if it cannot be read."""
     try:
         return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
     except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}); name a file that is there") from error
+        raise RequestError(f"{path} cannot be read ({error.strerror}); name an existing file") from error
 
 
 def standing(record: Record) -> Standing:
-    """Whether the code that made `record` is what this checkout has, or what it was made with is gone."""
+    """Whether this checkout has the code that made `record`, other code, or lacks a plugin or protocol."""
     protocol = protocol_of(record.contract)
     if protocol not in PROTOCOLS:
         return "gone"
@@ -106,12 +106,12 @@ def standing(record: Record) -> Standing:
 
 
 def sha256_of(value: object) -> str:
-    """The hash of a value made of plain ones; equal for equal values in any order of keys."""
+    """The hash of a plain value; equal for equal values in any order of keys."""
     return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
 def _recorded_method(record: Record) -> Plugin:
-    """KeyError or RequestError for one that is gone; nothing is run to know."""
+    """The method of a record, found without running code; KeyError or RequestError if it is gone."""
     name = record.cell.method
     if name.startswith(SKLEARN):
         return method_class(name)[0]

@@ -1,6 +1,6 @@
-"""How a cell is learnt: instances of its method made, options chosen, the protocol run. It enters the key.
+"""Runs a cell: makes instances of its method, chooses options, runs the protocol. This file enters the key.
 
-What becomes of the result (record, table, page) is none of its business.
+It does not know what becomes of the result (record, table, page).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Maker:
-    """Makes fresh, unprepared instances of a cell's method, each on its own copy of the backbone.
+    """Makes fresh, unprepared instances of the method of a cell, each on its own copy of the backbone.
 
-    tables: image tables of the tasks handed over so far; last: the newest instance.
+    tables: image tables of the tasks that the method has received; last: the newest instance.
     """
 
     ready: ReadyCell
@@ -52,9 +52,10 @@ class Maker:
         journaled: bool = True,
         seed: int | None = None,
     ) -> Method:
-        """info: what it is told of the stream; part: a piece of the cell that draws for itself.
+        """A fresh instance.
 
-        config, seed: the cell's by default; journaled: whether it may journal its training.
+        info: what it knows of the stream; part: names a piece of the cell with random numbers of its own;
+        config, seed: those of the cell by default; journaled: whether it may journal its training.
         """
         ready = self.ready
         context = Context(
@@ -62,7 +63,7 @@ class Maker:
             seeds=Seeds(
                 ready.stream.info.identity + part,
                 ready.cell.seed if seed is None else seed,
-                # No file's hash: a method that is a file draws the same after an edit.
+                # Without the hash of a file: such a method draws the same random numbers after an edit.
                 ready.cell.method.partition("@")[0],
             ),
             progress=self.progress,
@@ -71,7 +72,7 @@ class Maker:
             eval_batch=ready.conditions.eval_batch,
             workers=self.workers,
         )
-        # Modules that a method makes may draw from torch's global generator: seed it for them.
+        # Modules of the method may use torch's global generator: seed it for them.
         torch.manual_seed(context.seeds.own("modules"))
         self.last = ready.method(config or ready.config, ready.backbone.copy(), context)
         return self.last
@@ -79,9 +80,9 @@ class Maker:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What the protocol found; chosen: configs by validation run, empty where nothing was searched.
+    """The result of the protocol; chosen: configs by validation run, empty without a search.
 
-    selection: what the search tried, None where there was none; method: an instance of it, prepared.
+    selection: what the search tried, None without one; method: a prepared instance.
     """
 
     result: Result
@@ -91,9 +92,9 @@ class Learnt:
 
 
 def learn(ready: ReadyCell, make: Maker, choice: Path, asides: Progress) -> Learnt:
-    """Learn and score a cell, from wherever its journal says that an earlier process was.
+    """Learn and score a cell, continuing from its journal.
 
-    choice: the file of its choice of options; asides: for what is no news to a reader of the record.
+    choice: the file of its choice of options; asides: progress for messages that do not belong in the record.
     """
     info = ready.stream.info
     tasks, exam = ready.stream.open(ready.cell.seed)
@@ -117,7 +118,7 @@ def learn(ready: ReadyCell, make: Maker, choice: Path, asides: Progress) -> Lear
         exam.sealed = False
     result = ready.protocol.run(work)
     method = make.last
-    if method is None:  # every task was learnt before a kill
+    if method is None:  # every task was learnt before the process was killed
         method = make(info, journaled=False)
         method.prepare(work.pool)
     return Learnt(result, work.configs, selection, method)
@@ -126,7 +127,7 @@ def learn(ready: ReadyCell, make: Maker, choice: Path, asides: Progress) -> Lear
 def _choose(
     ready: ReadyCell, work: Work, make: Maker, choice: Path, asides: Progress
 ) -> tuple[Mapping[str, Any], Selection]:
-    """The config for each validation run; always with the splits and draws of seed 0."""
+    """The config for each validation run, always chosen with the splits and random numbers of seed 0."""
     first = work if ready.cell.seed == 0 else replace(work, tasks=ready.stream.open(0)[0])
     runs = ready.protocol.validation_runs(replace(first, make=partial(make, seed=0)))
     assert ready.rule is not None
@@ -134,7 +135,7 @@ def _choose(
 
 
 class _Piece:
-    """The journal of one piece of a cell: another one's stages of the same name are not gone on with."""
+    """The journal of one piece of a cell, which never resumes a stage of another piece."""
 
     def __init__(self, journal: CellJournal, part: str) -> None:
         self._journal: Journal = journal

@@ -1,4 +1,4 @@
-"""What a record says of the machine and the clone that it was made with."""
+"""What a record says about the machine and the clone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carryover.records.record import Code
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Peak memory of this stretch in MiB: of the accelerator where there is one, else of the process."""
+    """Peak memory within the block in MiB: of the accelerator if there is one, else of the process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: torch.cuda.max_memory_allocated(device) / 2**20
@@ -42,7 +42,7 @@ def high_water() -> float:
 
 
 def commit() -> Code:
-    """What git says of this installation; empty outside a clone."""
+    """The git commit of this clone, and whether files changed; empty outside a clone."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(HOUSE), *words], capture_output=True, text=True, check=True)
@@ -58,13 +58,13 @@ def commit() -> Code:
 
 
 def said_commit() -> str:
-    """As a card says it: the first digits, and whether files differed."""
+    """The commit as a card shows it: its first digits, and whether files changed."""
     code = commit()
     return f"{(code.git or '')[:12]}{' with changes' if code.dirty else ''}"
 
 
 def processor(device: torch.device) -> str:
-    """The accelerator's name, or the CPU's with its cores."""
+    """The name of the accelerator, or of the CPU with its cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):

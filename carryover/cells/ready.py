@@ -1,4 +1,4 @@
-"""A cell made ready: everything checked and known before the first one starts."""
+"""Opens and checks every cell of a request before the first one starts."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from carryover.records.record import DEFAULT, MANUAL, SCHEMA, Cell, Option, Reco
 from carryover.records.results import Results
 from methods.base import Method
 
-ASKED = {"numerics", "evaluation"}  # key parts that a user chooses beside the cell
+ASKED = {"numerics", "evaluation"}  # key parts that a user chooses apart from the cell
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How cells are run, where that may change a bit of the result.
+    """The settings of a run that may change a bit of the result.
 
-    reuse: take over evaluations whose state did not change; eval_batch: images per prediction step;
-    selection: how options are chosen, as typed; None: as the stream has it.
+    reuse: reuse evaluations whose state did not change; eval_batch: images per prediction step;
+    selection: how options are chosen, as typed; None: the default of the stream.
     """
 
     numerics: Numerics
@@ -51,7 +51,7 @@ class Conditions:
 
 @dataclass(frozen=True, eq=False)
 class ReadyCell:
-    """One cell whose parts exist and fit; `refusal` is the method's reason where it does not support them."""
+    """A cell whose parts exist and fit; `refusal`: the reason if the method does not support them."""
 
     cell: Cell
     method: type[Method]
@@ -64,7 +64,7 @@ class ReadyCell:
 
     @cached_property
     def key_parts(self) -> dict[str, str]:
-        """Named hashes of all that enters the key; a stale record says which of them changed."""
+        """The named hashes that enter the key; a stale record says which of them changed."""
         info = self.stream.info
         code = self.code
         numerics, backbone = self.conditions.numerics, self.backbone
@@ -72,11 +72,11 @@ class ReadyCell:
             "schema": SCHEMA.partition(".")[0],
             "method": self.cell.method,
             "stream": info.identity,
-            # Of those alone that look at it: the others are the same cell whatever the pool.
+            # Only for methods that use the pool: for the others, the cell is the same with any pool.
             "pool": pool.fingerprint if (pool := self.stream.pool) is not None and self.prepares else None,
             "backbone": [backbone.identity, backbone.weights, backbone.preprocessing.describe()],
             "seed": self.cell.seed,
-            # What was typed as well: a default that is typed is another cell, under another contract.
+            # With the typed options: a typed default is another cell, under another contract.
             "config": [config_dict(self.config), self.cell.options],
             "code": code.modules,
             "packages": code.packages,
@@ -94,12 +94,12 @@ class ReadyCell:
 
     @cached_property
     def code(self) -> Reach:
-        """The code that it reaches, and the packages of others."""
+        """The code that the cell reaches, and the versions of other packages."""
         return code_of(self.plugins, self.stream.info.protocol, searched=self.rule is not None)
 
     @property
     def typed(self) -> Cell:
-        """The cell under names that can be typed: a method that is a file is found by its path."""
+        """The cell with names that can be typed: the path, if the method is a file."""
         method = self.plugins["method"]
         if method.path is None:
             return self.cell
@@ -107,19 +107,19 @@ class ReadyCell:
 
     @cached_property
     def rule(self) -> Rule | None:
-        """How options are chosen; None where the Config's own values are used."""
+        """The rule that chooses options; None if the values of the Config are used."""
         info = self.stream.info
         usual = kind_of(info.protocol).selection
         return Rule.typed(self.conditions.selection or info.selection or usual)
 
     @property
     def protocol(self) -> Protocol:
-        """The file of its stream's protocol."""
+        """The module of the stream's protocol."""
         return protocol_module(self.stream.info.protocol)
 
     @property
     def prepares(self) -> bool:
-        """Whether the method does something before its first task."""
+        """Whether the method prepares something before its first task."""
         return self.method.prepare is not Method.prepare
 
     @property
@@ -128,7 +128,7 @@ class ReadyCell:
 
     @cached_property
     def choice(self) -> str:
-        """The key of the choice of options, which cells of all seeds share."""
+        """The key of the choice of options, shared by the cells of all seeds."""
         return sha256_of({name: part for name, part in self.key_parts.items() if name != "seed"})
 
     @cached_property
@@ -150,7 +150,7 @@ class ReadyCell:
 
     @property
     def selection(self) -> str:
-        """For the contract: default, manual, or the rule, with options typed by hand said beside it."""
+        """The selection for the contract: default, manual, or the rule, and whether options were typed."""
         typed = bool(self.cell.options)
         if self.rule is None:
             return MANUAL if typed else DEFAULT
@@ -167,7 +167,7 @@ class Workshop:
         self._backbones: dict[str, tuple[Plugin, Backbone]] = {}
 
     def ready(self, cell: Cell) -> ReadyCell:
-        """RequestError for whatever cannot be: unknown names, options, missing data, broken weights."""
+        """The opened cell; RequestError for unknown names or options, missing data, broken weights."""
         method_plugin, method = method_class(cell.method)
         config = typed(cell.method, "option", method.Config, cell.options)
         check_config(cell.method, config)
@@ -188,7 +188,7 @@ class Workshop:
         return ready
 
     def _unchosen(self, stream: Stream) -> str | None:
-        """Why options cannot be chosen as asked, where they are to be."""
+        """Why the requested search is impossible on this stream; None if it is possible or not requested."""
         asked = self.conditions.selection
         if asked is None or Rule.typed(asked) is None:
             return None
@@ -211,7 +211,7 @@ class Workshop:
 
 
 def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
-    """The cells of a request, opened and checked; RequestError for one that cannot be."""
+    """The cells of a request, opened and checked; RequestError if one cannot be opened."""
     store = Store.default()
     store.waiting = progress.warn
     place = Place(store, progress, request.workers)
@@ -221,15 +221,15 @@ def ready_cells(request: Request, progress: Progress) -> list[ReadyCell]:
 
 
 def finished(ready: ReadyCell, results: Results) -> Record | None:
-    """The record of this very key, if it is there and ok."""
+    """The successful record with this key; None if there is none."""
     found = (r for r in results.find(ready.cell) if r.key == ready.key and r.status == "ok")
     return next(found, None)
 
 
 def outdated(ready: ReadyCell, results: Results) -> list[str] | None:
-    """The key parts that changed since the newest ok record of this cell; None where none is out of date.
+    """The key parts that changed since the newest successful record of this cell; None if none is stale.
 
-    A record under another contract is another number, and so is one that was asked for otherwise.
+    Records under another contract, or made with other numerics or evaluation settings, do not count.
     """
     for record in results.find(ready.cell):
         if record.status == "ok" and record.key != ready.key and record.contract == ready.contract:
@@ -240,11 +240,10 @@ def outdated(ready: ReadyCell, results: Results) -> list[str] | None:
 
 
 def numerics_of(request: Request, store: Store) -> list[Numerics]:
-    """The numerics of the devices that the cells are computed on; a record does not depend on which it was.
+    """The numerics of each device that runs cells: the named ones, else all GPUs that `jobs` can use.
 
-    One for each device, alike but for its number: those named, else all GPUs that `jobs` can use.
-
-    RequestError for a device that is not there, and for named ones that compute differently.
+    They are equal except for the device number, so a record does not depend on which device it was.
+    RequestError for a missing device, and for named devices that compute differently.
     """
     named = [
         numerics.choose(name, store, request.threads) for name in request.devices or _devices(request.jobs)
@@ -252,13 +251,13 @@ def numerics_of(request: Request, store: Store) -> list[Numerics]:
     for other in named[1:]:
         if _alike(other) != _alike(named[0]):
             raise RequestError(
-                f"{named[0].describe()} and {other.describe()} do not compute alike; name one at a time"
+                f"{named[0].describe()} and {other.describe()} compute differently; name one of them"
             )
     return named
 
 
 def _devices(jobs: int) -> Sequence[str | None]:
-    """Every GPU of the first one's model, at most `jobs` of them; None: as a single cell has it."""
+    """All GPUs of the model of the first one, at most `jobs`; None: the device of a single cell."""
     if jobs == 1 or torch.cuda.device_count() < 2:
         return [None]
     models = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
@@ -266,7 +265,7 @@ def _devices(jobs: int) -> Sequence[str | None]:
 
 
 def _alike(found: Numerics) -> Numerics:
-    """Without what no key holds."""
+    """The numerics without the parts that are in no key."""
     return replace(found, device=found.device.partition(":")[0], device_name="")
 
 
@@ -276,7 +275,7 @@ def config_dict(config: Any) -> dict[str, Option]:
 
 
 def check_config(method: str, config: Any) -> None:
-    """RequestError for values that no method can train with."""
+    """RequestError for option values that no method can train with."""
     limits: dict[str, tuple[float, float]] = {
         "epochs": (1, 10**6),
         "batch_size": (1, 10**6),
@@ -289,14 +288,14 @@ def check_config(method: str, config: Any) -> None:
         if isinstance(value, int | float) and not low <= value <= high:
             raise RequestError(f"{method}: the option {name}={value} lies outside {low} to {high}")
         if (name.endswith("lr") or name == "weight_decay") and isinstance(value, int | float) and value < 0:
-            raise RequestError(f"{method}: the option {name}={value} is negative")
+            raise RequestError(f"{method}: the option {name}={value} is negative; take 0 or more")
 
 
 def _check_budget(ready: ReadyCell) -> None:
-    """RequestError where the typed epochs are more than the rule allows: no candidate could be chosen."""
+    """RequestError if more epochs were typed than the rule allows, since no candidate could be chosen."""
     rule, epochs = ready.rule, ready.cell.options.get("epochs")
     if rule is not None and rule.epochs and isinstance(epochs, int) and epochs > rule.epochs:
         raise RequestError(
-            f"{ready.cell.method}: epochs={epochs} was typed, and a candidate of {rule.name} may train for "
-            f"{rule.epochs}; leave epochs out, or take --selection '{replace(rule, epochs=epochs).name}'"
+            f"{ready.cell.method}: epochs={epochs} was typed, but a candidate of {rule.name} may train for "
+            f"{rule.epochs}; leave epochs out, or write --selection '{replace(rule, epochs=epochs).name}'"
         )

@@ -1,4 +1,4 @@
-"""What was typed: a matrix of cells, and how to run it."""
+"""The request on the command line: a matrix of cells, and how to run it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Request:
-    """What was typed: a matrix of cells, and how to run it.
+    """A matrix of cells, and how to run it.
 
-    methods: may carry options of their own (`lora?rank=4`), which count before `options`, those of all.
-    devices: none for the machine's own choice
+    methods: may carry options of their own (`lora?rank=4`), which override `options`, those of all methods
+    devices: empty to choose automatically; report: where a worker says which record
+    it wrote
     """
 
     methods: tuple[str, ...]
@@ -43,10 +44,11 @@ class Request:
     save_states: bool = False
     wandb: str | None = None
     quiet: bool = False
+    report: Path | None = None
 
     @classmethod
     def typed(cls, asked: Mapping[str, Any]) -> Request:
-        """From the command line's values; RequestError for a seed or an option that is none."""
+        """From the values of the command line; RequestError for a malformed seed or option."""
         return cls(
             methods=_methods(asked["method"]),
             streams=_names("stream", asked["stream"]),
@@ -71,10 +73,11 @@ class Request:
             save_states=asked.get("save_states", False),
             wandb=asked.get("wandb"),
             quiet=asked.get("quiet", False),
+            report=asked.get("report"),
         )
 
     def cells(self) -> list[Cell]:
-        """The matrix, methods outermost; RequestError for options that are none."""
+        """The matrix, methods outermost; RequestError for malformed options."""
         variants = [(name, {**self.options, **own}) for name, own in map(parse, self.methods)]
         return [
             Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=options)
@@ -86,7 +89,7 @@ class Request:
     def words(
         self, cell: Cell | None = None, method: str | None = None, device: str | None = None
     ) -> list[str]:
-        """The command line that asks for this request, for one of its cells, or for another method there."""
+        """The command line of this request, of one of its cells, or of another method in that place."""
         words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
         words += ["--stream", cell.stream if cell else ",".join(self.streams)]
         words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
@@ -103,7 +106,7 @@ class Request:
         words += [] if self.reuse else ["--no-reuse"]
         words += [] if self.selection is None else ["--selection", self.selection]
         words += ["--save-states"] if self.save_states else []
-        if cell is None:  # how the cells are run is of no concern to one of them
+        if cell is None:  # these options concern all cells, not one of them
             how: list[tuple[str, object, object]] = [
                 ("--jobs", self.jobs, 1),
                 ("--workers", self.workers, 2),
@@ -116,19 +119,19 @@ class Request:
 
 
 def command(words: Sequence[str]) -> str:
-    """The line to type for `words`: `make` starts a `carryover` that need not be the one on the path."""
+    """The line to type for `words`; it names the path of `carryover` if that is not the one on PATH."""
     started, found = sys.argv[0], shutil.which("carryover")
     hidden = found is None or Path(found).resolve() != Path(started).resolve()
     ours = Path(started).name == "carryover"
     return shlex.join([started if ours and hidden else "carryover", *words])
 
 
-# What the command line calls values that it takes more than once.
+# The flags of values that may be given more than once.
 _REPEATED = {"options": "-o", "probes": "--probe"}
 
 
 def again(name: str, argument: str, asked: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """The words of a command of one argument, typed once more: `keys` of what was asked, where given."""
+    """The command line that repeats this command, with its argument and those of `keys` that were given."""
     words = [name, argument]
     for key in keys:
         value, flag = asked[key], _REPEATED.get(key, f"--{key.replace('_', '-')}")
@@ -140,15 +143,15 @@ def again(name: str, argument: str, asked: Mapping[str, Any], keys: Sequence[str
 
 
 def option(text: str) -> tuple[str, str]:
-    """(name, value) of `KEY=VALUE`; RequestError for what is none."""
+    """(name, value) of `KEY=VALUE`; RequestError for anything else."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise RequestError(f"{text!r} is no option; write -o KEY=VALUE")
+        raise RequestError(f"the option {text!r} is not of the form KEY=VALUE; write -o KEY=VALUE")
     return name, value
 
 
 def _names(kind: str, text: str) -> tuple[str, ...]:
-    """The names between commas; before a number a comma belongs to a parameter (`?mean=0.4,0.4,0.4`)."""
+    """The names between commas; a comma before a number belongs to a parameter (`?mean=0.4,0.4,0.4`)."""
     names: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         if names and "?" in names[-1] and _is_number(part.partition("&")[0]):
@@ -156,7 +159,7 @@ def _names(kind: str, text: str) -> tuple[str, ...]:
         else:
             names.append(part)
     if not names:
-        raise RequestError(f"no {kind} is named in {text!r}; write --{kind} NAME")
+        raise RequestError(f"{text!r} names no {kind}; write --{kind} NAME")
     return tuple(dict.fromkeys(names))
 
 
@@ -169,7 +172,7 @@ def _is_number(text: str) -> bool:
 
 
 def _methods(text: str) -> tuple[str, ...]:
-    """As named; "all" are those that `carryover ls` lists without a problem."""
+    """The named methods; "all" stands for those that `carryover ls` lists without a problem."""
     names = _names("method", text)
     if ALL not in names:
         return names
@@ -181,5 +184,5 @@ def _methods(text: str) -> tuple[str, ...]:
 
 def _seed(text: str) -> int:
     if not text.isdecimal():
-        raise RequestError(f"a seed is a whole number from 0, not {text!r}; write --seed 0,1,2")
+        raise RequestError(f"the seed {text!r} is not a whole number from 0; write --seed 0,1,2")
     return int(text)

@@ -1,4 +1,4 @@
-"""One cell run and recorded: learnt under its lock and journal, its costs counted, its record written."""
+"""Runs one cell under its lock and journal, counts its costs, and writes its record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from carryover.records.contract import short
 from carryover.records.record import Cost, Env, Option, Record, Selection, Status
 from carryover.records.results import Results
 
-CELL = "cell.txt"  # in a journal: whose it is
+CELL = "cell.txt"  # in a journal: the name of its cell
 
 
 def run_cell(
@@ -38,16 +38,16 @@ def run_cell(
     workers: int = 2,
     save_states: bool = False,
 ) -> Record:
-    """Run a cell, or take over what another process made of it meanwhile; the record is written.
+    """Run a cell and write its record; if another process finished it meanwhile, return that record.
 
     save_states: keep the method's state after every task in `states/<key>/`. A cell that raises is
-    recorded as failed, with its traceback; Ctrl-C and RequestErrors of the results folder pass
-    through, the journal stays.
+    recorded as failed, with its traceback. Ctrl-C and RequestErrors about the results folder pass
+    through, and the journal stays.
     """
     with locked(results.lock(ready.key), waiting=progress.warn):
         made = finished(ready, results)
         if made is not None:
-            CellJournal(results.journal(ready.key)).close()  # of one that was killed before it could
+            CellJournal(results.journal(ready.key)).close()  # left by a process that was killed
             return made
         states = results.root / "states" / ready.key if save_states else None
         journal = CellJournal(results.journal(ready.key), states=states)
@@ -74,25 +74,25 @@ def _run(
         except OSError as error:
             if Path(str(error.filename or "")).is_relative_to(results.root):
                 raise RequestError(
-                    f"the results folder {results.root} cannot be written ({error.strerror}); the journal "
-                    "is kept, so the same command goes on once there is room, or with --results DIR"
+                    f"the results folder {results.root} cannot be written ({error.strerror}); make room and "
+                    "run the same command, which continues from the journal, or choose --results DIR"
                 ) from error
             record, predictions = _failure(ready, error, started), None
-        except Exception as error:  # whatever a method raises is this cell's failure alone
+        except Exception as error:  # an error of a method fails only this cell
             record, predictions = _failure(ready, error, started), None
     results.write(record, predictions)
     if record.status == "ok":
         journal.close()
         _drop_superseded(ready, results)
     elif {path.name for path in journal.folder.glob("*")} <= {CELL}:
-        journal.close()  # else it goes on where it failed, for want of memory, say
+        journal.close()  # otherwise the next run resumes where it failed, for lack of memory, say
     return record
 
 
 def _drop_superseded(ready: ReadyCell, results: Results) -> None:
-    """Remove what other versions of the code left of this cell when they failed: nothing goes on from it."""
+    """Remove the journals of this cell that other versions of the code left: nothing resumes from them."""
     for left in (results.root / "journal").glob(f"*/{CELL}"):
-        with contextlib.suppress(FileNotFoundError):  # another process has just ended
+        with contextlib.suppress(FileNotFoundError):  # another process just finished
             if left.read_text() == f"{ready.cell}\n":
                 with try_locked(results.lock(left.parent.name)) as ours:
                     if ours:
@@ -102,7 +102,7 @@ def _drop_superseded(ready: ReadyCell, results: Results) -> None:
 def _learnt_record(
     ready: ReadyCell, learnt: Learnt, warned: list[str], started: datetime.datetime, peak_mb: float
 ) -> Record:
-    """The record of a cell that succeeded, its metrics computed."""
+    """The record of a successful cell, with its metrics."""
     result, info = learnt.result, ready.stream.info
     done = result.done
     prepared = learnt.method.preparation()
@@ -148,7 +148,7 @@ def _cost(ready: ReadyCell, learnt: Learnt, peak_mb: float) -> Cost:
 
 
 def _by_place(predicted: Mapping[str, Indices]) -> dict[tuple[int, int], Indices]:
-    """Predicted classes by (step, task)."""
+    """The predicted classes by (step, task)."""
     found = {}
     for place, classes in predicted.items():
         step, _, task = place.partition("/")
@@ -157,7 +157,7 @@ def _by_place(predicted: Mapping[str, Indices]) -> dict[tuple[int, int], Indices
 
 
 def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> Record:
-    known = isinstance(error, RequestError)  # a sentence that says what to do
+    known = isinstance(error, RequestError)  # its message is a sentence that says what to do
     reason = str(error) if known else f"{type(error).__name__}: {error}".partition("\n")[0]
     tried = error.selection if isinstance(error, NothingToChooseError) else None
     selection = tried or Selection(rule=ready.selection)
@@ -167,12 +167,12 @@ def _failure(ready: ReadyCell, error: Exception, started: datetime.datetime) -> 
 
 
 def ended(ready: ReadyCell, status: Status, reason: str) -> Record:
-    """The record of a cell that came to no result: skipped, stopped, or its process died."""
+    """The record of a cell without a result: skipped, stopped, or its process died."""
     return _record(ready, status, _now(), reason=reason, selection=Selection(rule=ready.selection))
 
 
 def _trained(ready: ReadyCell, chosen: Mapping[str, Any]) -> dict[str, Option]:
-    """The options that were trained with; those that trials differ in stand in the selection alone."""
+    """The options of the training; those in which validation runs differ stand only in the selection."""
     every = [config_dict(config) for config in chosen.values()] or [config_dict(ready.config)]
     return {name: value for name, value in every[0].items() if all(one[name] == value for one in every)}
 
@@ -206,7 +206,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
 
 
 class _Warnings:
-    """Passes everything on and keeps the warnings for the record."""
+    """Forwards progress and keeps the warnings for the record."""
 
     def __init__(self, progress: Progress) -> None:
         self.shown = progress
@@ -218,7 +218,7 @@ class _Warnings:
             yield bar
 
     def warn(self, message: str) -> None:
-        if message not in self.messages:  # a method made anew for each episode says it each time
+        if message not in self.messages:  # a method warns again for each episode, if made anew
             self.messages.append(message)
             self.shown.warn(message)
 

@@ -1,14 +1,15 @@
-"""How options are chosen: candidates from a method's search space, fitted under one budget, compared on
-validation data, the choice frozen before any test image is read.
+"""Chooses options: trains candidates from a method's search space under one budget, compares them on
+validation data, and freezes the choice before any test image is read.
 
     search?candidates=4&epochs=5
 
-`candidates` bounds how many are tried, `epochs` how often each may see its training images: candidates
-x image passes is the budget, the same for every method. A candidate that diverges or trains on more
-than its passes is recorded and never chosen. A choice is made once, with the splits and draws of seed
-0, kept in `choices/`, and used by the cells of every seed; it is written after every candidate, so that
-a killed run goes on with the next. Cells that run beside each other and need one choice (the seeds of a
-method, with --jobs) make it together: each tries a candidate that no other is trying.
+`candidates` limits how many are tried, `epochs` how often each may see the images of its task: candidates
+x image passes is the budget, the same for every method. Replayed images are counted apart and do not
+use it up. A candidate that diverges or exceeds its passes is recorded and never chosen. A choice is made
+once, with the splits and draws of seed 0, kept in `choices/`, and used for every seed. It is written after
+every candidate, so that a killed run continues with the next one. Cells that run at the same time and need
+one choice (the seeds of a method, with --jobs) make it together: each tries a candidate that no other
+process is trying.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ from carryover.records.record import DEFAULT, MANUAL, SEARCH, Candidate, Option,
 
 DIVERGED = (TrainingError, PredictionError, FloatingPointError)
 OVER = "over the budget"
-TOLD = 4  # candidates whose reasons an error names
-POLL = 0.2  # seconds between two looks at what another process is trying
+TOLD = 4  # how many candidates an error names with their reasons
+POLL = 0.2  # seconds between two checks of what another process is trying
 
-Known = dict[tuple[str, bytes], Candidate]  # by trial and options
+Known = dict[tuple[str, bytes], Candidate]  # by validation run and options
 
 
 @dataclass(frozen=True)
 class Rule:
     """
-    candidates: how many of a method's search space are tried at most, the first option varying fastest
-    epochs: how often a candidate may see its training images; 0: as often as its Config says
+    candidates: the most candidates of the search space that are tried; the first option varies fastest
+    epochs: how often a candidate may see the images of its task; 0: as often as its Config says
     """
 
     candidates: int = 4
@@ -60,23 +61,21 @@ class Rule:
 
     @classmethod
     def typed(cls, text: str) -> Rule | None:
-        """None for "default"; RequestError for a rule that is none."""
+        """The typed rule; None for "default"; RequestError for anything else."""
         name, parameters = parse(text)
         if name == DEFAULT and not parameters:
             return None
         if name != SEARCH:
-            raise RequestError(
-                f"there is no selection {text!r}; take default, or search?candidates=4&epochs=5"
-            )
+            raise RequestError(f"unknown selection {text!r}; write default, or search?candidates=4&epochs=5")
         return typed(SEARCH, "parameter", cls, parameters)
 
     @property
     def name(self) -> str:
-        """Canonical, as it is typed."""
+        """The canonical name, as it is typed."""
         return canonical(SEARCH, self)
 
     def describe(self, by_hand: bool = False) -> str:
-        """In words, for the contract; a title takes what stands before the colon.
+        """The rule in words, for the contract; a title shows the part before the colon.
 
         by_hand: whether other options were typed.
         """
@@ -86,17 +85,17 @@ class Rule:
 
 
 class Choice(Struct, frozen=True, kw_only=True):
-    """What was tried so far. Complete when every trial has all its candidates."""
+    """The candidates tried so far; complete if every validation run has all its candidates."""
 
     rule: str
     candidates: tuple[Candidate, ...] = ()
 
 
 def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tuple[dict[str, Option], Any]]:
-    """(options, config) of each candidate; `fixed` are options typed by hand, which are not searched.
+    """(options, config) of each candidate; `fixed`: typed options, which are not searched.
 
-    The product of the search space's values, in which the option named first varies fastest, cut off
-    after `rule.candidates`.
+    The product of the values in the search space, cut off after `rule.candidates`; the first option varies
+    fastest.
     """
     names = [field.name for field in dataclasses.fields(config)]
     budget: dict[str, Option] = {"epochs": rule.epochs, "min_steps": 0} if rule.epochs else {}
@@ -110,100 +109,99 @@ def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tup
 
 
 def space_of(config: Any) -> Mapping[str, Sequence[Any]]:
-    """What is searched: all of its class's `search`, or what a `space` of its own says of this config."""
+    """The search space of a config: `search` of its class, or the result of its own `space`."""
     space = getattr(config, "space", None)
     found: Mapping[str, Sequence[Any]] = type(config).search if space is None else space()
     return found
 
 
 def select(
-    trials: Sequence[ValidationRun],
+    runs: Sequence[ValidationRun],
     config: Any,
     fixed: Mapping[str, Option],
     rule: Rule,
     path: Path,
     progress: Progress,
 ) -> tuple[dict[str, Any], Selection]:
-    """The config for each trial by name, and what the record says of it.
+    """The chosen config for each validation run by name, and the selection for the record.
 
-    path: of the choice, named by its key; it is taken over as far as it is there. A single candidate is
-    fitted as well, or its budget would not be known to be kept. NothingToChooseError where no candidate of a
-    trial can be chosen.
+    path: of the choice, named by its key; candidates in it are not tried again. A single candidate is trained
+    as well, to check that it keeps its budget. NothingToChooseError if no candidate of a run can be chosen.
     """
     points = candidates(config, fixed, rule)
-    search = _Search(trials, points, rule, path, progress)
+    search = _Search(runs, points, rule, path, progress)
 
     def said(chosen: dict[str, dict[str, Option]]) -> Selection:
         return Selection(
             rule=rule.describe(by_hand=bool(fixed)),
-            budget=rule.epochs * len(points) * max(trial.images for trial in trials),
+            budget=rule.epochs * len(points) * max(run.images for run in runs),
             choice=path.stem,
             chosen=chosen,
-            candidates=tuple(made for trial in trials for made, _ in search.pairs(trial)),
+            candidates=tuple(made for run in runs for made, _ in search.pairs(run)),
         )
 
     try:
-        with progress.bar("candidates", len(trials) * len(points), "candidate") as bar:
-            # What others are at is left to them, and asked for at the end: then they are done, or dead.
+        with progress.bar("candidates", len(runs) * len(points), "candidate") as bar:
+            # Candidates of other processes are waited for at the end: by then those are done, or dead.
             for wait in (False, True):
                 search.go_through(bar, wait)
     except NothingToChooseError as error:
         error.selection = said({})
         raise
-    best = {trial.name: search.best(trial) for trial in trials}
+    best = {run.name: search.best(run) for run in runs}
     search.close()
     configs = {name: config for name, (_, config) in best.items()}
     return configs, said({name: made.options for name, (made, _) in best.items()})
 
 
 class _Search:
-    """The candidates of all trials, tried by this process and by others that share the file `path`."""
+    """The candidates of all validation runs, tried by this process and others that share `path`."""
 
     def __init__(
         self,
-        trials: Sequence[ValidationRun],
+        runs: Sequence[ValidationRun],
         points: Sequence[tuple[dict[str, Option], Any]],
         rule: Rule,
         path: Path,
         progress: Progress,
     ) -> None:
         self.points, self.rule, self.path, self.progress = points, rule, path, progress
-        self.places = [(trial, options, config) for trial in trials for options, config in points]
+        self.places = [(run, options, config) for run in runs for options, config in points]
         self.claims = path.with_suffix(".claims")
         self.known: Known = {}
         self.waited = False
 
     def go_through(self, bar: Bar, wait: bool) -> None:
-        """Try what is not known yet; wait: for a candidate that another process is trying, too.
+        """Try the candidates that are not known yet; wait: also for those that other processes are trying.
 
-        NothingToChooseError as soon as all candidates of a trial are known and none can be chosen.
+        NothingToChooseError as soon as all candidates of a run are known and none can be chosen.
         """
-        for number, (trial, options, config) in enumerate(self.places):
+        for number, (run, options, config) in enumerate(self.places):
             before = len(self.known)
-            if (trial.name, _identity(options)) not in self.known:
-                self._try(number, trial, options, config, wait)
+            if (run.name, _identity(options)) not in self.known:
+                self._try(number, run, options, config, wait)
             bar.advance(len(self.known) - before)
-            if len(self.pairs(trial)) == len(self.points):
-                self.best(trial)
+            if len(self.pairs(run)) == len(self.points):
+                self.best(run)
 
-    def pairs(self, trial: ValidationRun) -> list[tuple[Candidate, Any]]:
-        """The candidates of `trial` that are known, in the order of the search, with their configs."""
-        places = [((trial.name, _identity(options)), config) for options, config in self.points]
+    def pairs(self, run: ValidationRun) -> list[tuple[Candidate, Any]]:
+        """The known candidates of `run` in the order of the search, with their configs."""
+        places = [((run.name, _identity(options)), config) for options, config in self.points]
         return [(self.known[place], config) for place, config in places if place in self.known]
 
-    def best(self, trial: ValidationRun) -> tuple[Candidate, Any]:
-        """What is chosen for `trial`, all of whose candidates are known."""
-        return _best(trial, self.pairs(trial), self.path)
+    def best(self, run: ValidationRun) -> tuple[Candidate, Any]:
+        """The chosen candidate of `run`, all of whose candidates are known."""
+        return _best(run, self.pairs(run), self.path)
 
     def close(self) -> None:
-        """Nothing is left to claim."""
+        """Remove the claims, since every candidate is known."""
         with self._locked():
             shutil.rmtree(self.claims, ignore_errors=True)
 
     def _try(
-        self, number: int, trial: ValidationRun, options: dict[str, Option], config: Any, wait: bool
+        self, number: int, run: ValidationRun, options: dict[str, Option], config: Any, wait: bool
     ) -> None:
-        place = trial.name, _identity(options)
+        place = run.name, _identity(options)
         with ExitStack() as held:
             while not self._claim(number, place, held) and place not in self.known:
                 if not wait:
@@ -211,13 +209,13 @@ class _Search:
                 self._say_that_it_waits()
                 time.sleep(POLL)
             if place not in self.known:
-                self._add(place, _tried(trial, options, config, self.rule))
+                self._add(place, _tried(run, options, config, self.rule))
 
     def _claim(self, number: int, place: tuple[str, bytes], held: ExitStack) -> bool:
-        """Look what is known by now; whether `place` is not, and is ours to try until `held` is closed."""
+        """Read what is known; whether `place` is unknown and ours to try until `held` is closed."""
         with self._locked():
             self.known = _read(self.path, self.rule, self.progress)
-            # Not before this look: the claims go, under the same lock, once everything is known.
+            # Claim only after this look: the claims are removed, under the same lock, once all is known.
             return place not in self.known and held.enter_context(try_locked(self.claims / f"{number}.lock"))
 
     def _say_that_it_waits(self) -> None:
@@ -232,38 +230,41 @@ class _Search:
 
     def _add(self, place: tuple[str, bytes], made: Candidate) -> None:
         with self._locked():
-            # Silent: of a broken file it was said when it was first read.
+            # Silent: the first look already warned about a broken file.
             found = {**_read(self.path, self.rule, Silent()), place: made}
-            order = [(trial.name, _identity(options)) for trial, options, _ in self.places]
+            order = [(run.name, _identity(options)) for run, options, _ in self.places]
             self.known = {place: found[place] for place in order if place in found}
             _write(self.path, self.rule, self.known)
 
 
-def _tried(trial: ValidationRun, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:
+def _tried(run: ValidationRun, options: dict[str, Option], config: Any, rule: Rule) -> Candidate:
     try:
-        score, passes = trial.score(config)
+        score, passes = run.score(config)
     except DIVERGED as error:
-        return Candidate(trial=trial.name, options=options, reason=f"diverged: {error}")
+        return Candidate(trial=run.name, options=options, reason=f"diverged: {error}")
     if not math.isfinite(score):
-        raise NothingToChooseError(f"{trial.name}: the score on validation data is {score}; are there any?")
-    allowed, reason = rule.epochs * trial.images, ""
+        raise NothingToChooseError(
+            f"{run.name}: the score on validation data is {score}; give it validation images, or run with "
+            "--selection default"
+        )
+    allowed, reason = rule.epochs * run.images, ""
     if rule.epochs and passes > allowed:
         reason = f"{OVER}: {passes} image passes of {allowed}"
-    return Candidate(trial=trial.name, options=options, score=score, passes=passes, reason=reason)
+    return Candidate(trial=run.name, options=options, score=score, passes=passes, reason=reason)
 
 
-def _best(trial: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
-    """The highest score; of equal ones the smaller learning rates, `lr` first, then the earlier candidate."""
+def _best(run: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Path) -> tuple[Candidate, Any]:
+    """The best candidate; of equal scores the smaller learning rates (`lr` first), then the earlier one."""
     fit = [(made, config) for made, config in pairs if not made.reason]
     if not fit:
         said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
         more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
         way = (
-            f"; it trains for a length of its own: take --selection '{SEARCH}?epochs=0', which leaves it that"
+            f"; the method trains for longer: write --selection '{SEARCH}?epochs=0', which keeps its epochs"
             if all(made.reason.startswith(OVER) for made, _ in pairs)
             else ""
         )
-        raise NothingToChooseError(f"{trial.name}: no candidate can be chosen ({said}{more}){way}")
+        raise NothingToChooseError(f"{run.name}: no candidate can be chosen ({said}{more}){way}")
 
     def order(pair: tuple[Candidate, Any]) -> tuple[float, ...]:
         options = pair[0].options
@@ -275,7 +276,7 @@ def _best(trial: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Pa
 
 
 def _read(path: Path, rule: Rule, progress: Progress) -> Known:
-    """What was tried so far; nothing, with a warning, where the file is broken."""
+    """The candidates tried so far; none, with a warning, if the file is broken."""
     try:
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
         if choice.rule != rule.name:
@@ -294,12 +295,12 @@ def _write(path: Path, rule: Rule, known: Known) -> None:
 
 
 def _as_read(options: Mapping[str, Any]) -> dict[str, Option]:
-    """As a file gives them back: tuples as lists."""
+    """The options as they are read from a file: tuples become lists."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 def _identity(options: Mapping[str, Option]) -> bytes:
-    """Equal for equal options, in any order."""
+    """Bytes that are equal for equal options in any order."""
     return msgspec.json.encode(options, order="sorted")
 
 

@@ -1,4 +1,7 @@
-"""The promise that no test label is reached: the exam tells when it is touched, what is held is searched."""
+"""The promise that a method cannot reach a test label.
+
+A guarded test set reports every access; then everything that the method holds is searched.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ CALLS = ("prepare", "learn", "predict", "state", "state_for", "footprint", "obse
 
 
 class TouchedError(RuntimeError):
-    """A method asked the exam for something."""
+    """A method accessed the test set."""
 
 
 class GuardedExam(Exam):
-    """An exam whose images, scores and answers raise while a method is at work, and which remembers it."""
+    """A test set that raises and remembers when a method accesses images, scores or labels."""
 
     def __init__(self, exam: Exam) -> None:
         self.at_work = False
@@ -50,11 +53,11 @@ class GuardedExam(Exam):
     def _touch(self, what: str) -> None:
         if self.at_work:
             self.touched.append(what)
-            raise TouchedError(f"a method touched the exam: {what}")
+            raise TouchedError(f"a method accessed the test set: {what}")
 
 
 def no_reach(subject: Subject) -> None:
-    """Nothing that a method does or holds leads to a test label."""
+    """A method cannot reach a test label, by anything that it does or holds."""
     exam = GuardedExam(subject.lesson.exam)
     lesson = replace(subject.lesson, exam=exam)
     method = subject.make()
@@ -69,19 +72,19 @@ def no_reach(subject: Subject) -> None:
     with around(method, CALLS, before, after):
         try:
             method.prepare(subject.stream.pool)
-            subject.lead(method, lesson)
-        except Exception as error:  # perhaps because it was not let in
+            subject.learn_all(method, lesson)
+        except Exception as error:  # perhaps because the test set refused it
             failure = error
     touched = ", ".join(dict.fromkeys(exam.touched))
-    expect(not exam.touched, "no method at the exam", f"it asked for {touched}")
+    expect(not exam.touched, "no access to the test set", f"it asked for {touched}")
     if failure is not None:
         raise failure
     held = leaks([method, method.context, lesson.tasks], exam, lesson.info)
-    expect(not held, "nothing held that leads to a test label", f"it holds {', '.join(dict.fromkeys(held))}")
+    expect(not held, "no reference to a test label", f"it holds {', '.join(dict.fromkeys(held))}")
 
 
 def reachable(roots: Iterable[object]) -> Iterator[object]:
-    """Everything that references lead to; from a function to what it closes over, not to its module."""
+    """Every object that can be reached by references; a function leads to its closure, not to its module."""
     waiting, seen = list(roots), set()
     while waiting:
         thing = waiting.pop()
@@ -99,7 +102,7 @@ def reachable(roots: Iterable[object]) -> Iterator[object]:
 
 
 def leaks(roots: Iterable[object], exam: Exam, info: StreamInfo) -> list[str]:
-    """What of the exam `roots` lead to: itself, its answers, or numbers equal to those of a task."""
+    """What of the test set `roots` lead to: itself, its labels, or numbers equal to the labels of a task."""
     told = exam._answers
     answers: dict[str, Indices] = {}
     for task in exam.tasks:
@@ -108,7 +111,7 @@ def leaks(roots: Iterable[object], exam: Exam, info: StreamInfo) -> list[str]:
     found = []
     for thing in reachable(roots):
         if thing is exam or thing is told or thing is exam.__dict__.get("_answers", exam):
-            found.append("the exam")
+            found.append("the test set")
         if isinstance(thing, Tensor) and not thing.is_floating_point():
             thing = thing.detach().cpu().numpy()
         if isinstance(thing, np.ndarray):

@@ -17,7 +17,7 @@ from carryover.check.verdict import Verdict, each, expect, not_applicable
 
 
 def check_backbone(name: str) -> Iterator[Verdict]:
-    """A verdict for each promise of a backbone; RequestError for one that cannot be opened."""
+    """A verdict for each promise of a backbone; RequestError if it cannot be opened."""
     found = OpenedBackbone(name)
     assert found.backbone
     checks = (
@@ -32,7 +32,7 @@ def check_backbone(name: str) -> Iterator[Verdict]:
 
 
 class OpenedBackbone:
-    """A backbone by its name, without a store."""
+    """A backbone, opened by its name without a store."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,50 +46,50 @@ class OpenedBackbone:
         return pictures(1, 0).inputs
 
     def builds(self) -> None:
-        """It builds, and is what is known of it before its weights are there."""
+        """It builds, and matches its description, which is known before its weights are loaded."""
         said, found = describe(self.name), self.backbone.info
         expect(said == found, f"{said}", f"{found}")
         trained = sum(p.numel() for p in self.backbone.net.parameters())
         expect(trained == said.parameters, f"{said.parameters} parameters", f"{trained}")
 
     def features(self) -> None:
-        """Features are numbers of the width that it says, and the same when asked again."""
+        """Features are finite, have the declared width, and are the same when computed again."""
         found = self.backbone.features(self.inputs)
         shape = (len(self.inputs), self.backbone.info.width)
         expect(tuple(found.shape) == shape, f"features {shape}", f"{tuple(found.shape)}")
-        expect(bool(torch.isfinite(found).all()), "finite features", "some that are not")
-        expect(torch.equal(found, self.backbone.features(self.inputs)), "the same bits again", "others")
+        expect(bool(torch.isfinite(found).all()), "finite features", "some are not")
+        expect(torch.equal(found, self.backbone.features(self.inputs)), "the same bits again", "other bits")
         expect(len(found.unique(dim=0)) > 1, "features that differ between images", "the same for all")
 
     def tokens(self) -> None:
-        """Patch tokens are numbers in the grid that it says."""
+        """Patch tokens are finite and fill the declared grid."""
         height, width = self.backbone.info.grid
         shape = (len(self.inputs), height * width, self.backbone.info.width)
         found = self.backbone.tokens(self.inputs)
         expect(tuple(found.shape) == shape, f"tokens {shape}", f"{tuple(found.shape)}")
-        expect(bool(torch.isfinite(found).all()), "finite tokens", "some that are not")
+        expect(bool(torch.isfinite(found).all()), "finite tokens", "some are not")
 
     def alone(self) -> None:
         """An image's features do not depend on the images beside it."""
         found = Rounding(partial(self.backbone.features, self.inputs))
         first = np.arange(1)
         apart = found.unexplained(self.backbone.features(self.inputs.select(first)), first)
-        expect(not apart, "the same features alone", f"others, {apart}")
+        expect(not apart, "the same features alone", f"other features, {apart}")
 
     def sites(self) -> None:
-        """Its attention blocks are modules of the network, as many as it says."""
+        """Its attention blocks are modules of the network, in the declared number."""
         found, said = self.backbone.sites(), self.backbone.info.blocks
         expect(len(found) == said, f"{said} attention blocks", f"{len(found)}")
         for site in found:
             there = site.block is self.backbone.net.get_submodule(site.name)
-            expect(there, f"the module {site.name}", "another one")
+            expect(there, f"the module {site.name}", "another module")
         if not found:
             not_applicable("it has no attention blocks")
 
     def copied(self) -> None:
-        """A copy that is trained leaves it as it was loaded."""
+        """Training a copy leaves the original as it was loaded."""
         copy = self.backbone.copy()
         with torch.no_grad():
             for parameter in copy.net.parameters():
                 parameter.add_(1.0)
-        expect(self.backbone.pristine, "the network as it was loaded", "another one after its copy changed")
+        expect(self.backbone.pristine, "the network as it was loaded", "a network that changed with its copy")

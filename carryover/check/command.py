@@ -1,4 +1,4 @@
-"""From what was typed to verdicts on the screen."""
+"""The command `carryover check`: reads its arguments, prints the verdicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OK, BROKEN = 0, 1
 
 
 def run(name: str, options: Sequence[str], as_json: bool) -> int:
-    """Check a plugin, show a line for each promise; the exit code. RequestError where none can be tried."""
+    """Check a plugin and print a line per promise; the exit code. RequestError if nothing can be tested."""
     started = time.monotonic()
     kind, origin, verdicts = _verdicts(name, dict(map(option, options)))
     if as_json:
@@ -38,7 +38,7 @@ def run(name: str, options: Sequence[str], as_json: bool) -> int:
 
 
 def as_object(name: str, kind: str, origin: str, verdicts: Sequence[Verdict], seconds: float) -> str:
-    """For programs."""
+    """The verdicts as JSON."""
     count = {status: sum(v.status == status for v in verdicts) for status in ("passed", "failed")}
     whole = {
         "name": name,
@@ -53,8 +53,8 @@ def as_object(name: str, kind: str, origin: str, verdicts: Sequence[Verdict], se
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """One for the promise; for a broken one also what was expected, what was seen, and where."""
-    head = f"  {verdict.status:<14}  {verdict.promise:<12}  "
+    """One line for the promise; if it is broken, also what was expected, what was seen, and where."""
+    head = f"  {verdict.status:<14}  {verdict.promise:<16}  "
     if verdict.status == "not applicable":
         return [head + verdict.reason]
     if verdict.status == "passed":
@@ -71,7 +71,7 @@ def summary(verdicts: Sequence[Verdict], seconds: float) -> str:
 
 
 def _shown(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    """Each line as soon as it is known."""
+    """Print each line as soon as its verdict is known."""
     for verdict in verdicts:
         print("\n".join(lines(verdict)), flush=True)
         yield verdict

@@ -1,4 +1,4 @@
-"""Promises about requests at the edge: a loss that is not a number, one class, one image."""
+"""Promises about edge cases: a NaN loss, a task of one class, a task of one image."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from carryover.check.verdict import BrokenError, not_applicable, told
 
 
 def loss_not_a_number(subject: Subject) -> None:
-    """A loss that becomes NaN is reported: `learn` raises, or predictions are NaN."""
+    """A NaN loss is reported: `learn` raises, or predictions are NaN."""
     kept = subject.learnt.method.footprint()
     if kept.trainable + kept.head == 0:
-        not_applicable("nothing trains, so there is no loss")
+        not_applicable("the method trains nothing, so it has no loss")
     backbone = subject.backbone.copy()
     backbone.store = None
     method = subject.prepared(backbone=backbone)
@@ -42,8 +42,8 @@ def loss_not_a_number(subject: Subject) -> None:
     except Exception:
         return
     if not torch.isnan(logits).any():
-        seen = "`learn` ended and predictions are numbers, though every image it trained on was NaN"
-        raise BrokenError("a TrainingError, as from `fit`, or NaN predictions", seen)
+        seen = "`learn` returned and predictions are numbers, although every training image was NaN"
+        raise BrokenError("a TrainingError, as `fit` raises, or NaN predictions", seen)
 
 
 def one_class(subject: Subject) -> None:
@@ -81,7 +81,7 @@ def one_image(subject: Subject) -> None:
 
 
 def _answers(subject: Subject, lesson: Lesson, what: str) -> None:
-    """Learns and predicts numbers of the right shape."""
+    """Expect that it learns, and predicts numbers of the right shape."""
     refusal = subject.cls.supports(subject.config, lesson.info, subject.backbone.info)
     if refusal is not None:
         not_applicable(f"{what} is refused: {refusal}")

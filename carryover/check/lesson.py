@@ -1,4 +1,4 @@
-"""What a learner under check is led through, whatever the protocol."""
+"""The tasks that a checked method learns, for any protocol."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from carryover.protocols import transfer
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a learner is led through: all tasks of a continual stream, else an episode or task, as task 0."""
+    """What one method learns: all tasks of a continual stream, or one episode or task, as task 0."""
 
     info: StreamInfo
     tasks: Sequence[Task]
     exam: Exam
 
     def known(self, task: int) -> int | None:
-        """The task id that `predict` is given."""
+        """The task id that `predict` gets."""
         return task if self.info.scenario == "task" else None
 
     def columns(self, task: int, learnt: int) -> tuple[int, ...]:
-        """Global classes that the columns of the logits stand for, for the images of `task`."""
+        """The global classes of the columns of the logits, for the images of `task`."""
         if self.info.scenario == "task":
             return self.info.classes[task]
         return tuple(dict.fromkeys(cls for of_task in self.info.classes[:learnt] for cls in of_task))
 
 
 def lesson_of(stream: Stream) -> Lesson:
-    """All tasks of a continual stream; of others the first, alone."""
+    """All tasks of a continual stream; only the first task of other streams."""
     info, (tasks, exam) = stream.info, stream.open(0)
     if info.protocol == "continual":
         return Lesson(info, tasks, exam)
@@ -50,6 +50,6 @@ def lesson_of(stream: Stream) -> Lesson:
 
 
 def answered(exam: Exam, task: Task) -> Labelled:
-    """The test images of a task with their labels: who checks may know them."""
+    """The test images of a task with their labels, for the check only."""
     labels = np.array([task.classes.index(cls) for cls in exam._answers[task.id]], dtype=np.int64)
     return Labelled(exam.inputs(task.id), labels, task.class_names)

@@ -1,4 +1,4 @@
-"""Promises about the backbone that a method is given."""
+"""Promises about the backbone that a method gets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from carryover.check.subject import Subject
 from carryover.check.verdict import expect, not_applicable
 from methods.base import GradientMethod
 
-WRAPPED = ".base_layer."  # where the peft library puts a layer that it wraps
+WRAPPED = ".base_layer."  # the name that the peft library gives to a layer that it wraps
 
 
 def frozen_stays(subject: Subject) -> None:
-    """What is frozen stays bit by bit as it was loaded, in the shared network too."""
+    """Frozen tensors keep every bit, in the shared network too."""
     plain = dict(subject.backbone.net.state_dict())
     backbone = subject.learnt.method.backbone
     trained, compared = backbone.changing().keys(), 0
@@ -24,25 +24,25 @@ def frozen_stays(subject: Subject) -> None:
         if name in plain and name not in trained:
             same = torch.equal(tensor, plain[name])
             expect(
-                same, "every frozen tensor as it was loaded", f"another {name}, which requires no gradient"
+                same, "every frozen tensor as it was loaded", f"a changed {name}, which requires no gradient"
             )
             compared += 1
     gone = len(plain) - compared - len(trained & plain.keys())
-    expect(gone == 0, "every tensor of the network under its name", f"{gone} are gone")
-    seen = "the network outside the method's own copy was changed"
-    expect(subject.backbone.pristine, "changes in the method's own copy alone", seen)
+    expect(gone == 0, "every tensor of the network under its name", f"{gone} are missing")
+    seen = "the network outside the method's own copy changed"
+    expect(subject.backbone.pristine, "changes only in the method's own copy", seen)
 
 
 def identity_at_init(subject: Subject) -> None:
-    """With `identity_at_init` the features before learning are those of the plain network."""
+    """With `identity_at_init`, the features before training are those of the plain network."""
     method = subject.prepared()
     if not (isinstance(method, GradientMethod) and method.identity_at_init):
-        not_applicable("no claim that the first features are the plain network's (identity_at_init)")
+        not_applicable("the method does not claim identity_at_init")
     plain = subject.backbone
     task = subject.lesson.exam.tasks[0]
     images = plain.prepare(torch.from_numpy(subject.lesson.exam.inputs(task).pixels()))
     method.backbone.eval()
     with torch.no_grad():
-        # What is inserted rounds as well, so it is the method's own features that are tried.
+        # Inserted modules round as well, so the bound is that of the method's own features.
         apart = Rounding(partial(method.features, images)).unexplained(plain(images))
-    expect(not apart, "the plain network's features before learning", f"features that differ {apart}")
+    expect(not apart, "the plain network's features before training", f"features that differ {apart}")

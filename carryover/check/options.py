@@ -1,4 +1,4 @@
-"""Promises about a method's Config, and what of it makes a check impossible."""
+"""Promises about the Config of a method, and the Config that a check uses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from carryover.check.verdict import BrokenError, expect, told
 from carryover.plugins.options import where
 from methods.base import Method
 
-# Short training for whoever has these options; meta-training and pre-tuning are shortened even where the
-# other defaults are tried as they are.
+# Options for a short training; meta-training and pre-tuning are short even where the defaults are tested.
 PREPARING = {"updates": 2, "pretune_epochs": 1}
 QUICK = {"epochs": 2, "batch_size": 16, "min_steps": 0, "steps": 5, **PREPARING}
 
 
 def quick(cls: type[Method], options: dict[str, str], short: dict[str, int] | None = None) -> Any:
-    """Its Config with `options`, and a short training where it has such options."""
+    """The Config of a method with `options`, and with a short training if it has such options."""
     short = QUICK if short is None else short
     known = {field.name for field in dataclasses.fields(cls.Config)}
     values = {name: value for name, value in short.items() if name in known}
@@ -34,19 +33,19 @@ def quick(cls: type[Method], options: dict[str, str], short: dict[str, int] | No
 
 
 def documented(subject: Subject) -> None:
-    """Config is frozen, typed and documented, its defaults and search space of the right types."""
+    """Config is frozen, typed and documented; defaults and search space have the right types."""
     cls = subject.cls
     config = cls.Config
     frozen = vars(config)["__dataclass_params__"].frozen
     expect(
         frozen,
         "a frozen dataclass: @dataclass(frozen=True)",
-        f"a Config that can be changed, {where(config)}",
+        f"a mutable Config, {where(config)}",
     )
     said = " ".join(filter(None, map(_doc, config.__mro__)))
     for field in dataclasses.fields(config):
         told_of = re.search(rf"\b{re.escape(field.name)}\b", said)
-        expect(bool(told_of), f"the option {field.name} in Config's docstring", "nothing of it")
+        expect(bool(told_of), f"the option {field.name} in Config's docstring", "no mention of it")
     defaults = config()
     again = msgspec.json.decode(msgspec.json.encode(config_dict(defaults)))
     for name, value in config_dict(defaults).items():
@@ -62,7 +61,7 @@ def defaults_run(subject: Subject) -> None:
     """The defaults run: a task is learnt and predicted with them."""
     config = quick(subject.cls, {}, PREPARING)
     if subject.cls.supports(config, subject.stream.info, subject.backbone.info) is not None:
-        config = subject.config  # typed options made it possible here
+        config = subject.config  # only the typed options are supported here
     task = subject.lesson.tasks[0]
     try:
         method = subject.prepared(config=config)
@@ -78,10 +77,10 @@ def _fits(cls: type[Method], name: str, value: object, what: str) -> None:
     try:
         typed(cls.name, "option", cls.Config, {name: value})
     except RequestError as error:
-        raise BrokenError(f"{what} to be of the option's type", str(error)) from None
+        raise BrokenError(f"{what} of the option's type", str(error)) from None
 
 
 def _doc(layer: type) -> str:
-    """Its own docstring; a dataclass without one has its signature there."""
+    """The docstring of the class itself; a dataclass without one has its signature instead."""
     said = layer.__dict__.get("__doc__") or ""
     return "" if said.startswith(f"{layer.__name__}(") else said

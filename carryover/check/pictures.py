@@ -1,7 +1,6 @@
-"""Streams of every protocol over a few images in memory, small enough for every plugin to be put through.
+"""Streams of every protocol over a few images in memory, small enough to test any plugin.
 
-Images of 32 x 32 pixels whose classes can be told apart by colour and place. Their tables cannot be
-written to.
+The images have 32 x 32 pixels; colour and position tell their classes apart. Their tables are read-only.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def pictures(each: int, seed: int, tint: int = 0) -> Labelled:
 
 
 def _of(data: Labelled, classes: Sequence[int], picked: slice = slice(None)) -> Labelled:
-    """The images of `classes`, of each those that `picked` takes, labels by position in `classes`."""
+    """The images of `classes`, restricted to `picked` per class; labels are positions in `classes`."""
     rows = [np.flatnonzero(data.labels == cls)[picked] for cls in classes]
     labels = np.repeat(np.arange(len(classes)), [len(found) for found in rows])
     names = tuple(data.class_names[cls] for cls in classes)
@@ -55,7 +54,11 @@ def _of(data: Labelled, classes: Sequence[int], picked: slice = slice(None)) -> 
 
 
 class Pictures(Stream):
-    """A stream of a kind: three tasks of two classes (or of all, in other light), two episodes, two tasks."""
+    """A tiny stream of one kind.
+
+    continual: three tasks of two classes (domain: of all classes, in other light); few-shot: two episodes;
+    transfer: two tasks.
+    """
 
     catalogue = {}
 
@@ -118,7 +121,7 @@ class Pictures(Stream):
 
 
 class PicturePool(Pool):
-    """Six other classes to be prepared on, and three-way episodes of them."""
+    """A pool: images of the six classes in another tint, and three-way episodes of them."""
 
     def __init__(self, seed: int = 10, validated: bool = True) -> None:
         self.images = pictures(SHOTS + QUERIES, seed, tint=20)

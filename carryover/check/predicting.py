@@ -24,7 +24,7 @@ ALIKE = 1e-3  # features of different images, relative to their length
 
 
 def columns(subject: Subject) -> None:
-    """Logits are float32 on the CPU, with columns for the classes in the order learnt."""
+    """Logits are float32 on the CPU; their columns are the classes in the order learnt."""
     lesson = subject.lesson
     for step, of_step in enumerate(subject.learnt.logits, start=1):
         for task, logits in of_step.items():
@@ -42,7 +42,7 @@ def columns(subject: Subject) -> None:
 
 
 def learns(subject: Subject) -> None:
-    """Trained for longer it knows the training images of some task: columns stand for the right classes."""
+    """Longer training fits the training images of some task: the columns stand for the right classes."""
     lesson, seen = subject.lesson, ""
     for longer in LONGER:
         best, classes = _known(subject, longer)
@@ -75,7 +75,7 @@ def _known(subject: Subject, longer: dict[str, float]) -> tuple[float, int]:
 
 
 def nothing_changes(subject: Subject) -> None:
-    """`predict` changes nothing that `state` holds, and says the same a second time."""
+    """`predict` leaves the state unchanged and repeats its result."""
     method = subject.learnt.method
     before = state_digest(method.state())
     first = subject.logits(method)
@@ -84,11 +84,11 @@ def nothing_changes(subject: Subject) -> None:
     expect(after == before, "the state of before predicting", "another one after it")
     for task, logits in first.items():
         same = torch.equal(logits, again[task])
-        expect(same, "the same bits when asked again", f"other logits for the images of task {task}")
+        expect(same, "the same bits when predicted again", f"other logits for the images of task {task}")
 
 
 def image_alone(subject: Subject) -> None:
-    """A prediction does not depend on the order, the neighbours or the size of a batch."""
+    """A prediction does not depend on the order, the neighbours or the size of its batch."""
     lesson, state = subject.lesson, subject.learnt.state(-1)
     method, small = subject.restored(state), subject.restored(state, eval_batch=3)
     for task, logits in subject.logits(method).items():
@@ -108,10 +108,10 @@ def image_alone(subject: Subject) -> None:
 
 
 def unknown_task(subject: Subject) -> None:
-    """To predict for a task never learnt is an error, and leaves the others as they were."""
+    """Predicting for a task that was never learnt raises, and leaves the others unchanged."""
     lesson = subject.lesson
     if lesson.info.scenario != "task":
-        not_applicable("the task of an image is never told here")
+        not_applicable("the task of an image is never given here")
     task = lesson.tasks[0]
     method = subject.prepared()
     method.learn(task)
@@ -128,17 +128,17 @@ def unknown_task(subject: Subject) -> None:
 
 
 def in_batches(subject: Subject) -> None:
-    """`score_episodes` predicts as a fresh instance for each episode."""
+    """`score_episodes` predicts what a fresh instance for each episode predicts."""
     stream = subject.stream
     if stream.info.protocol != "few_shot":
-        not_applicable("episodes come in few-shot streams only")
+        not_applicable("only few-shot streams have episodes")
     method, lesson = subject.prepared(info=stream.info), subject.lesson
     task = lesson.tasks[0]
     before = state_digest(method.state())
     episodes = [(task, lesson.exam.inputs(0)), (task, lesson.exam.inputs(0))]
     found = method.score_episodes(episodes)
     if found is None:
-        not_applicable("it does not score episodes in batches")
+        not_applicable("the method does not score episodes in batches")
     expect(state_digest(method.state()) == before, "nothing of an episode left in the state", "another state")
     expect(len(found) == 2, "logits for each of 2 episodes", f"{len(found)}")
     wanted = subject.learnt.logits[0][0]

@@ -1,4 +1,4 @@
-"""The promises of a method, in the order in which they are tried."""
+"""The promises of a method, in the order in which they are tested."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from carryover.check.subject import Subject
 @dataclass(frozen=True)
 class Promise:
     """
-    check(subject): BrokenError or NotApplicableError where it is not kept or cannot be; its docstring's
-        first line says what is promised
-    after: promises without which nothing can be said of this one; where one of them is broken it is not
-        tried, so that a fault is told once
-    everywhere: tried on every tiny backbone and stream, and not on some of each; once: on a single one
+    check(subject): BrokenError if the promise is broken, NotApplicableError if it cannot be tested; the first
+        line of its docstring is the promise
+    after: promises that this one depends on; if one of them is broken, this one is not tested, so that a
+        fault is reported once
+    everywhere: tested on every tiny backbone and stream, not only on some; once: tested on a single one
     """
 
     name: str
@@ -36,7 +36,7 @@ PROMISES = (
     Promise("columns", predicting.columns, everywhere=True),
     Promise("learns", predicting.learns, ("supports", "columns")),
     Promise("defaults", options.defaults_run, ("config", "columns"), once=True),
-    Promise("step 0", network.identity_at_init, everywhere=True),
+    Promise("identity at init", network.identity_at_init, everywhere=True),
     Promise("frozen", network.frozen_stays, everywhere=True),
     Promise("state", storing.held_by_safetensors, everywhere=True),
     Promise("predict", predicting.nothing_changes, ("supports", "state"), everywhere=True),

@@ -1,4 +1,4 @@
-"""How far rounding can move a result: the largest difference that says nothing about a method.
+"""How far rounding can move a result: smaller differences say nothing about a method.
 
 Another batch, kernel or order of a sum rounds elsewhere, and what follows may blow that up: features of a
 random network divided by their tiny deviations by thousands. No constant knows how far, so it is tried:
@@ -32,10 +32,10 @@ TRIALS = 3
 
 
 class OneRounding(TorchDispatchMode):
-    """Within the block whatever an operation returns is wrong by one rounding.
+    """A context in which the result of every operation is wrong by one rounding.
 
-    Whole numbers stay: they are counts, labels, places and masks, and exact. So does what is written in
-    place, and views. Draws come from a generator of its own.
+    Whole numbers stay exact, since they are counts, labels, positions and masks. Tensors written in place and
+    views stay too. The signs come from a generator of its own.
     """
 
     def __init__(self, seed: int) -> None:
@@ -56,7 +56,7 @@ class OneRounding(TorchDispatchMode):
 
 
 class Rounding:
-    """How far rounding can move what `compute` returns, (..., C), tried only where it is asked for."""
+    """How far rounding can move the result of `compute`, (..., C); measured only on demand."""
 
     def __init__(self, compute: Callable[[], Tensor], result: Tensor | None = None) -> None:
         self._compute = compute
@@ -64,7 +64,7 @@ class Rounding:
 
     @cached_property
     def bound(self) -> Tensor:
-        """What is explained, for each number."""
+        """The difference that rounding explains, for each number."""
         moved = torch.zeros_like(self.result)
         for trial in range(TRIALS):
             with OneRounding(trial):
@@ -74,11 +74,11 @@ class Rounding:
 
     @cached_property
     def _least(self) -> Tensor:
-        """What is explained even where nothing moved."""
+        """The difference that rounding explains even where nothing moved."""
         return MARGIN * torch.finfo(self.result.dtype).eps * _reach(self.result.abs())
 
     def unexplained(self, found: Tensor, rows: Indices | None = None) -> str:
-        """How far `found` is from the result (its `rows`), in words; empty where rounding explains it."""
+        """How far `found` is from the result (its `rows`), in words; "" if rounding explains it."""
         places = slice(None) if rows is None else torch.from_numpy(rows)
         wanted = self.result[places]
         if found.shape != wanted.shape:
@@ -96,12 +96,12 @@ class Rounding:
 
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:
-    """|a - b|, 0 where both are infinite."""
+    """|a - b|, or 0 where both are infinite."""
     return torch.where(a == b, 0, (a - b).abs())
 
 
 def _reach(size: Tensor) -> Tensor:
-    """For each number the largest of its row or of its column, whichever is less.
+    """For each number, the maximum of its row or of its column, whichever is smaller.
 
     One column may be of another size (a class that is never the answer), and one row at the edge of a
     vote; a number alone may have moved by chance less than it can.

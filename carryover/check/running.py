@@ -1,4 +1,4 @@
-"""Promises about running: what is supported runs, again with the same result, and draws as it should."""
+"""Promises about running: a supported cell runs, repeats its result, and uses its own random generators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carryover.protocols.work import pick
 
 
 def supported(subject: Subject) -> None:
-    """`supports` tells the truth: a sentence where it refuses, and elsewhere it runs."""
+    """`supports` is right: it refuses with a sentence, and everything else runs."""
     refusal = subject.refusal
     if refusal is not None:
         expect(isinstance(refusal, str), "None or a sentence", f"{type(refusal).__name__} {refusal!r}")
@@ -29,13 +29,13 @@ def supported(subject: Subject) -> None:
     except RequestError as error:
         not_applicable(f"refused: {error}")
     except Exception as error:
-        raise BrokenError("learning and predicting, since it is not refused", told(error)) from error
+        raise BrokenError("learning and predicting, since `supports` does not refuse", told(error)) from error
     ids = [task.id for task in subject.lesson.tasks]
     expect(learnt.method.learnt == ids, f"learnt = {ids}", f"learnt = {learnt.method.learnt}")
 
 
 def a_cell(subject: Subject) -> None:
-    """A cell runs through its protocol to rows and metrics."""
+    """A cell runs through its protocol and yields rows and metrics."""
     result = subject.first_cell
     accuracies = [row.correct / row.n for row in result.rows if row.correct is not None]
     expect(bool(accuracies), "scored rows", "none")
@@ -48,12 +48,12 @@ def a_cell(subject: Subject) -> None:
 
 
 def again(subject: Subject) -> None:
-    """The same cell again gives the same rows, with other workers and without reuse."""
+    """The same cell gives the same rows again, with other workers and without reuse."""
     with batches_by_workers():
         second, states = subject.cell(workers=3, reuse=False)
     if subject.stream.info.protocol != "continual":
         first = subject.first_cell
-        expect(second.rows == first.rows, "the rows of the first run", "others in the second")
+        expect(second.rows == first.rows, "the rows of the first run", "other rows in the second")
         _same_predictions(first.predicted, second.predicted)
         return
     learnt, lesson = subject.learnt, subject.lesson
@@ -66,11 +66,13 @@ def again(subject: Subject) -> None:
     _same_predictions(predicted, known)
     for step, state in enumerate(states):
         same = state == learnt.state(step)
-        expect(same, "the state of the first run, bit by bit", f"another after task {step} in the second")
+        expect(
+            same, "the state of the first run, bit by bit", f"another state after task {step} in the second"
+        )
 
 
 def own_generators(subject: Subject) -> None:
-    """Only generators that are given are drawn from, never global ones."""
+    """Random numbers come from the given generators, never from global ones."""
     method = subject.prepared()
     count = 0
     drawn: list[str] = []
@@ -89,15 +91,17 @@ def own_generators(subject: Subject) -> None:
             drawn.append("numpy.random")
 
     with around(method, ("learn", "predict"), before, after):
-        found = subject.lead(method)
-    expected = "draws from generators seeded by `context.seeds` alone"
+        found = subject.learn_all(method)
+    expected = "draws only from generators seeded by `context.seeds`"
     expect(not drawn, expected, f"draws from the global generator of {', '.join(sorted(set(drawn)))}")
     for step, state in enumerate(found.states):
-        seen = f"another state after task {step} where torch's global generator was elsewhere before `learn`"
+        seen = f"another state after task {step} when torch's global generator has another state"
         expect(state == subject.learnt.states[step], expected, seen)
 
 
 def _same_predictions(first: Mapping[str, Indices], second: Mapping[str, Indices]) -> None:
     for place, classes in first.items():
         same = place in second and np.array_equal(classes, second[place])
-        expect(same, "the predictions of the first run", f"others at step/task {place} in the second")
+        expect(
+            same, "the predictions of the first run", f"other predictions at step/task {place} in the second"
+        )

@@ -1,4 +1,4 @@
-"""Promises about what is kept: the state, what it restores, what it costs."""
+"""Promises about the stored state: what it holds, what it restores, what it costs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest
 from methods.base.method import stored_bits
 
-LEARNT, REFERENCES = "learnt", "memory."  # what every state has; where exemplars are named, not stored
+LEARNT, REFERENCES = (
+    "learnt",
+    "memory.",
+)  # every state has the first; the second names exemplars without storing them
 
 
 def held_by_safetensors(subject: Subject) -> None:
-    """The state is tensors by name that safetensors holds, `learnt` among them."""
+    """The state is a dict of tensors that safetensors can hold, `learnt` among them."""
     learnt = subject.learnt
     for step, kept in enumerate(learnt.states):
         if isinstance(kept, Exception):
@@ -33,7 +36,7 @@ def held_by_safetensors(subject: Subject) -> None:
 
 
 def restored(subject: Subject) -> None:
-    """A fresh instance that takes over a state predicts the same bits, in any order."""
+    """A fresh instance that restores a state predicts the same bits, in any order of tasks."""
     method, state = subject.learnt.method, subject.learnt.state(-1)
     fresh = subject.restored(state)
     same = state_digest(fresh.state()) == state_digest(safetensors.torch.load(state))
@@ -48,11 +51,11 @@ def restored(subject: Subject) -> None:
     for task in reversed(expected):
         logits = fresh.predict(subject.lesson.exam.inputs(task), subject.lesson.known(task))
         same = torch.equal(logits, expected[task])
-        expect(same, "the bits that were predicted before", f"other logits for the images of task {task}")
+        expect(same, "the same bits as before", f"other logits for the images of task {task}")
 
 
 def in_any_order(subject: Subject) -> None:
-    """The order in which the tensors of a state come does not matter."""
+    """The order of the tensors in a state does not matter."""
     state = safetensors.torch.load(subject.learnt.state(-1))
     method = subject.prepared()
     method.restore({name: state[name] for name in sorted(state, reverse=True)})
@@ -62,15 +65,15 @@ def in_any_order(subject: Subject) -> None:
 
 
 def goes_on(subject: Subject) -> None:
-    """Learning goes on from a restored state with the same bits."""
+    """Learning continues from a restored state with the same bits."""
     learnt, tasks = subject.learnt, subject.lesson.tasks
     if len(tasks) < 2:
-        not_applicable("a task that stands alone has none after it")
+        not_applicable("there is only one task")
     fresh = subject.restored(learnt.state(-2))
     fresh.learn(tasks[-1])
     wanted = safetensors.torch.load(learnt.state(-1))
     same = state_digest(fresh.state()) == state_digest(wanted)
-    expect(same, "the state of a run that was not interrupted", _differing(fresh.state(), wanted))
+    expect(same, "the state of an uninterrupted run", _differing(fresh.state(), wanted))
     found = fresh.observations()
     expect(found == learnt.observations[-1], f"observations {learnt.observations[-1]}", f"{found}")
     kept = learnt.method.footprint()
@@ -78,35 +81,35 @@ def goes_on(subject: Subject) -> None:
 
 
 def state_for_tells(subject: Subject) -> None:
-    """While `state_for` a task stays the same, so do its logits."""
+    """If `state_for` a task stays the same, its logits do too."""
     learnt = subject.learnt
     pairs = itertools.combinations(zip(learnt.digests, learnt.logits, strict=True), 2)
     for (before, then), (after, now) in pairs:
         for task in before.keys() & after.keys():
             if before[task] == after[task]:
                 same = torch.equal(then[task], now[task])
-                seen = f"the same state_for and other logits for task {task}: it leaves something out"
+                seen = f"the same state_for but other logits for task {task}: state_for misses something"
                 expect(same, "the same logits from the same state_for", seen)
 
 
 def forgets_nothing(subject: Subject) -> None:
-    """Exactly nothing is forgotten where that is claimed: the same logits after every task."""
+    """A method that claims zero forgetting predicts the same logits after every task."""
     if not subject.forgets_nothing:
-        not_applicable("no claim of zero forgetting (per_task) where the task is told")
+        not_applicable("the method does not claim zero forgetting here (per_task, with the task known)")
     learnt = subject.learnt
     if len(learnt.logits) < 2:
-        not_applicable("a task that stands alone has none after it")
+        not_applicable("there is only one task")
     for step, logits in enumerate(learnt.logits):
         for task, then in logits.items():
             now = learnt.logits[-1][task]
-            seen = f"others for task {task} at the end than after task {step}"
+            seen = f"other logits for task {task} at the end than after task {step}"
             expect(torch.equal(now, then), "the same logits after every later task", seen)
             same = learnt.digests[step][task] == learnt.digests[-1][task]
-            expect(same, f"what is stored for task {task} to stay", "another state_for it at the end")
+            expect(same, f"an unchanged state_for task {task}", "another state_for it at the end")
 
 
 def footprint(subject: Subject) -> None:
-    """`footprint` gives the bits that are really stored, exemplars by their pixels."""
+    """`footprint` counts the bits that are really stored; exemplars count by their pixels."""
     method = subject.learnt.method
     said, state = method.footprint(), method.state()
     kept = {n: t for n, t in state.items() if n != LEARNT and not n.startswith(REFERENCES)}
@@ -132,7 +135,7 @@ def trainable(subject: Subject) -> None:
 
 
 def passes(subject: Subject) -> None:
-    """`passes` counts every image that `learn` trained with, in every pass."""
+    """`passes` counts every image that `learn` trained on, in every pass."""
     for task, counted in zip(subject.lesson.tasks, subject.learnt.passes, strict=True):
         data: Labelled = task.train
         seen = f"passes={counted!r} after task {task.id}"
@@ -141,7 +144,7 @@ def passes(subject: Subject) -> None:
 
 
 def _differing(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """Names that are missing, new, or of other content."""
+    """The names that are missing, new, or differ in content."""
     missing, new = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     common = sorted(found.keys() & wanted.keys())
     other = [n for n in common if state_digest({"": found[n]}) != state_digest({"": wanted[n]})]

@@ -19,7 +19,7 @@ from carryover.plugins.catalogue import stream_class
 
 
 def named(name: str) -> Stream:
-    """The stream `NAME?key=value`; RequestError where it cannot be made."""
+    """The stream `NAME?key=value`; RequestError if it cannot be made."""
     bare, parameters = parse(name)
     found = stream_class(bare)[1]
     place = Place(Store.default(), Silent())
@@ -27,7 +27,7 @@ def named(name: str) -> Stream:
 
 
 def check_stream(name: str, make: Callable[[], Stream]) -> Iterator[Verdict]:
-    """A verdict for each promise of a stream; RequestError for one that cannot be made."""
+    """A verdict for each promise of a stream; RequestError if it cannot be made."""
     found = OpenedStream(make)
     assert found.stream
     checks = (
@@ -42,7 +42,7 @@ def check_stream(name: str, make: Callable[[], Stream]) -> Iterator[Verdict]:
 
 
 class OpenedStream:
-    """A stream that can be made again, and opened."""
+    """A stream, opened; it can be made again."""
 
     def __init__(self, make: Callable[[], Stream]) -> None:
         self.make = make
@@ -56,12 +56,16 @@ class OpenedStream:
         return self.stream.open(0)
 
     def opens(self) -> None:
-        """It opens into tasks and an exam that are as its description says."""
+        """It opens into tasks and test sets that match its description."""
         info, (tasks, exam) = self.stream.info, self.opened
         count = info.tasks * max(info.episodes, 1)
         expect(len(tasks) == count, f"{count} tasks", f"{len(tasks)}")
         expect([t.id for t in tasks] == list(range(count)), "ids from 0 on", f"{[t.id for t in tasks][:9]}")
-        expect(set(exam.tasks) == set(range(count)), "an exam for each task", f"exams for {exam.tasks[:9]}")
+        expect(
+            set(exam.tasks) == set(range(count)),
+            "a test set for each task",
+            f"test sets for {exam.tasks[:9]}",
+        )
         for task in tasks:
             sizes = (len(task.train), len(task.val), len(exam.inputs(task.id)))
             if info.episodes:
@@ -74,7 +78,7 @@ class OpenedStream:
             expect(task.classes == info.classes[task.id], f"{info.classes[task.id]}", f"{task.classes}")
 
     def disjoint(self) -> None:
-        """No image of a task is in two of its training, validation and test sets."""
+        """The training, validation and test sets of a task share no image."""
         tasks, exam = self.opened
         for task in tasks:
             parts = {"train": task.train.inputs, "val": task.val.inputs, "test": exam.inputs(task.id)}
@@ -85,51 +89,55 @@ class OpenedStream:
                 expect(not both, f"no image in both {one} and {other}", seen)
 
     def repeated(self) -> None:
-        """Opened again with the same seed it is the same."""
+        """The same seed gives the same tasks and test sets."""
         tasks, exam = self.opened
         again, examined = self.make().open(0)
         for task, other in zip(tasks, again, strict=True):
             for part in ("train", "val"):
                 same = getattr(task, part).fingerprint == getattr(other, part).fingerprint
-                expect(same, "the same images and labels", f"others in {part} of task {task.id}")
+                expect(same, "the same images and labels", f"other ones in {part} of task {task.id}")
             same = exam.fingerprint(task.id) == examined.fingerprint(task.id)
-            expect(same, "the same test images", f"others in task {task.id}")
+            expect(same, "the same test images", f"other ones in task {task.id}")
             same = np.array_equal(exam._answers[task.id], examined._answers[task.id])
-            expect(same, "the same answers", f"others in task {task.id}")
+            expect(same, "the same test labels", f"other ones in task {task.id}")
 
     def described(self) -> None:
-        """Its description stays when it is opened, and equal streams are of one identity."""
+        """Opening it leaves its description unchanged, and equal streams have one identity."""
         first = self.make()
         before = first.info.identity
         first.open(1)
-        expect(first.info.identity == before, "one identity", "another after it was opened")
-        expect(self.stream.info.identity == before, "one identity", "another when it is made again")
+        expect(first.info.identity == before, "one identity", "another identity after it was opened")
+        expect(self.stream.info.identity == before, "one identity", "another identity when it is made again")
         bare, _ = parse(first.info.name)
         typeable = type(first).accepts(bare)
         expect(typeable, "a canonical name that can be typed", f"{first.info.name!r}")
 
     def sealed(self) -> None:
-        """Nothing that a task holds leads to the exam or its answers."""
+        """A task holds nothing that leads to the test set or its labels."""
         tasks, exam = self.opened
         info = replace(
             self.stream.info, classes=tuple(task.classes for task in tasks)
         )  # episodes have their own
         held = leaks(list(tasks), exam, info)
-        expect(not held, "tasks that lead to no test label", f"they hold {', '.join(dict.fromkeys(held))}")
+        expect(
+            not held,
+            "tasks without a reference to test labels",
+            f"they hold {', '.join(dict.fromkeys(held))}",
+        )
 
     def pooled(self) -> None:
-        """No image of the pool is in an exam."""
+        """No image of the pool is in a test set."""
         pool = self.stream.pool
         if pool is None:
-            not_applicable("it has no pool to prepare on")
+            not_applicable("the stream has no pool to prepare on")
         tasks, exam = self.opened
         kept = _places(pool.images.inputs)
         for task in tasks:
             both = kept & _places(exam.inputs(task.id))
-            expect(not both, "a pool apart from every exam", f"{len(both)} images of task {task.id} in both")
+            expect(not both, "a pool without test images", f"{len(both)} test images of task {task.id} in it")
         first, second = (pool.episode(0, 0) for _ in range(2))
         same = first.support.fingerprint == second.support.fingerprint
-        expect(same, "the same episode for the same seed and number", "another support")
+        expect(same, "the same episode for the same seed and number", "another support set")
 
 
 def _places(inputs: Inputs) -> set[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""A method with its options on a tiny backbone and stream, to be made, led and taken apart by promises."""
+"""A method with its options on a tiny backbone and stream, as the promises test it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from methods.base import Context, Method
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A method after all tasks of its lesson, with what was seen after each of them.
+    """A method after all tasks of its lesson, with what was measured after each of them.
 
-    states: as safetensors bytes, or the error why they are none; logits, digests: of every task that
-    could be predicted, and of the state that this depends on; passes: of each `learn`.
+    states: as safetensors bytes, or the error if there are none; logits: of every task that could be
+    predicted; digests: of the state that these depend on; passes: of each `learn`.
     """
 
     method: Method
@@ -41,7 +41,7 @@ class Learnt:
     passes: list[int] = field(default_factory=list)
 
     def state(self, step: int) -> bytes:
-        """The state after a task; what made it impossible is raised."""
+        """The state after a task; raises the error if it could not be stored."""
         found = self.states[step]
         if isinstance(found, Exception):
             raise found
@@ -51,8 +51,8 @@ class Learnt:
 @dataclass(frozen=True, eq=False)
 class Subject:
     """
-    claims: whether it claims to forget nothing; None: as its instances say by `per_task`
-    place: in words
+    claims: whether it claims to forget nothing; None: if its instances say so by `per_task`
+    place: backbone and stream, in words
     """
 
     name: str
@@ -65,12 +65,12 @@ class Subject:
 
     @property
     def refusal(self) -> str | None:
-        """Why the class does not support this place."""
+        """Why the class does not support this backbone and stream; None if it does."""
         return self.cls.supports(self.config, self.stream.info, self.backbone.info)
 
     @property
     def forgets_nothing(self) -> bool:
-        """What it claims: with the task known, an old task is predicted with what was stored for it."""
+        """Whether it claims to predict an old task, if the task is known, from what was stored for it."""
         if self.lesson.info.scenario != "task":
             return False
         said = self.learnt.method.per_task
@@ -78,7 +78,7 @@ class Subject:
 
     @cached_property
     def lesson(self) -> Lesson:
-        """The stream as one learner sees it."""
+        """The tasks of the stream, as one instance learns them."""
         return lesson_of(self.stream)
 
     def make(
@@ -92,7 +92,7 @@ class Subject:
         tables: dict[str, Pixels] | None = None,
         part: str = "",
     ) -> Method:
-        """A fresh, prepared instance on a copy of the backbone (or on `backbone`), all images at hand."""
+        """A fresh instance on a copy of the backbone (or on `backbone`), with access to all image tables."""
         info = info or self.lesson.info
         if tables is None:
             tables = {}
@@ -114,7 +114,7 @@ class Subject:
         method.prepare(self.stream.pool)
         return method
 
-    def lead(self, method: Method, lesson: Lesson | None = None) -> Learnt:
+    def learn_all(self, method: Method, lesson: Lesson | None = None) -> Learnt:
         """Learn every task of the lesson and predict after each, as a protocol does."""
         lesson = lesson or self.lesson
         learnt = Learnt(method)
@@ -124,7 +124,7 @@ class Subject:
             learnt.observations.append(method.observations())
             try:
                 learnt.states.append(serialise(method.state()))
-            except Exception as error:  # of the state, which has a promise of its own
+            except Exception as error:  # the promise "state" reports it
                 learnt.states.append(error)
             learnt.logits.append(self.logits(method, lesson))
             digests = {}
@@ -142,12 +142,12 @@ class Subject:
 
     @cached_property
     def learnt(self) -> Learnt:
-        """`lead`, once for all promises; they leave it as it is."""
+        """`learn_all`, run once for all promises, which leave the result as it is."""
         with ambient(0):
-            return self.lead(self.prepared())
+            return self.learn_all(self.prepared())
 
     def restored(self, state: bytes, **settings: Any) -> Method:
-        """A fresh instance that took over `state`."""
+        """A fresh instance that restored `state`."""
         method = self.prepared(**settings)
         tensors = safetensors.torch.load(state)
         method.restore({name: tensors[name] for name in sorted(tensors)})  # a file has them in any order
@@ -155,16 +155,16 @@ class Subject:
 
     @cached_property
     def first_cell(self) -> Result:
-        """`cell`, once for all promises."""
+        """`cell`, run once for all promises."""
         return self.cell()[0]
 
     def metrics(self, result: Result) -> dict[str, float]:
-        """What is read from the rows of a cell."""
+        """The metrics of the rows of a cell."""
         info = self.stream.info
         return kind_of(info.protocol).metrics(result.rows, info.task_names, info.groups)
 
     def cell(self, *, workers: int = 0, reuse: bool = True) -> tuple[Result, list[bytes]]:
-        """What the protocol makes of it, and the state after each task of a continual stream."""
+        """The result of the protocol, and the state after each task of a continual stream."""
         tables: dict[str, Pixels] = {}
 
         def make(info: StreamInfo, *, part: str = "", config: Any = None, journaled: bool = True) -> Method:

@@ -1,4 +1,4 @@
-"""All promises of a method, tried on tiny backbones and streams of every protocol."""
+"""All promises of a method, tested on tiny backbones and streams of every protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_method(
     backbones: Sequence[str] = BACKBONES,
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Verdict]:
-    """A verdict for each promise; RequestError where the class is such that nothing can be tried."""
+    """A verdict for each promise; RequestError if the class cannot be tested at all."""
     check_method_options(f"method {name!r}", cls)
     config = quick(cls, options or {})
     subjects = [_subject(name, cls, config, b, kind) for b in backbones for kind in kinds]
@@ -44,11 +44,11 @@ def check_method(
             places = home[:1] if promise.once else home
         yield _verdict(promise, places, failed)
         if promise.name == "supports":
-            home = None  # now it is known where it runs
+            home = None  # from here on it is known where the method runs
 
 
 def _verdict(promise: Promise, places: Sequence[Subject], failed: dict[Subject, set[str]]) -> Verdict:
-    """Of all places: broken where it is at one, not applicable where it is at none."""
+    """One verdict over all places: failed if it fails at one, not applicable if it applies at none."""
     started = time.monotonic()
     broken: list[tuple[Subject, BrokenError]] = []
     reasons: list[str] = []
@@ -58,7 +58,7 @@ def _verdict(promise: Promise, places: Sequence[Subject], failed: dict[Subject, 
         missing = [name for name in promise.after if name in failed[subject]]
         if missing:
             failed[subject].add(promise.name)
-            gated.append(f"nothing can be said of it without {missing[0]!r}")
+            gated.append(f"not tested, since {missing[0]!r} is broken")
             continue
         outcome = tried(promise, subject)
         if isinstance(outcome, BrokenError):
@@ -85,12 +85,12 @@ def _verdict(promise: Promise, places: Sequence[Subject], failed: dict[Subject, 
         )
     if kept:
         return Verdict(promise.name, promise.says, "passed", places=kept, seconds=seconds)
-    reason = "; ".join(list(dict.fromkeys(reasons or gated))[:2]) or "it runs nowhere"
+    reason = "; ".join(list(dict.fromkeys(reasons or gated))[:2]) or "the method runs nowhere"
     return Verdict(promise.name, promise.says, "not applicable", reason=reason, seconds=seconds)
 
 
 def tried(promise: Promise, subject: Subject) -> BrokenError | NotApplicableError | None:
-    """None where the promise is kept; what a method raises where it should not is a broken promise."""
+    """None if the promise is kept; an unexpected exception of the method breaks it."""
     try:
         promise.check(subject)
     except (BrokenError, NotApplicableError) as error:
@@ -103,7 +103,7 @@ def tried(promise: Promise, subject: Subject) -> BrokenError | NotApplicableErro
 
 
 def _home(subjects: Sequence[Subject], failed: dict[Subject, set[str]], promise: Promise) -> list[Subject]:
-    """Every stream on the first backbone where it runs, and one stream on each other backbone."""
+    """Every stream on the first backbone that it runs on, and one stream on each other backbone."""
     running = [s for s in subjects if "supports" not in failed[s]]
     first = running[0].backbone if running else None
     chosen: dict[str, list[Subject]] = {}
@@ -119,7 +119,7 @@ def _subject(name: str, cls: type[Method], config: Any, backbone: str, kind: Kin
 
 @cache
 def _opened(name: str) -> Backbone:
-    """Without a store, so that every feature is computed."""
+    """The backbone without a store, so that every feature is computed."""
     return open_backbone(name, numerics=Numerics())
 
 

@@ -1,4 +1,4 @@
-"""What surrounds a method while it is checked: global generators, its calls, the loader's workers."""
+"""The surroundings of a method under check: global generators, its calls, the loader's workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from methods.base import Method
 
 @contextlib.contextmanager
 def ambient(seed: int) -> Iterator[None]:
-    """All global generators in a known state, and as they were afterwards."""
+    """Put all global generators into a known state, and restore them afterwards."""
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     scatter(seed)
     try:
@@ -27,7 +27,7 @@ def ambient(seed: int) -> Iterator[None]:
 
 
 def scatter(seed: int) -> None:
-    """Put every global generator somewhere else."""
+    """Put every global generator into another state."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
@@ -40,7 +40,7 @@ def around(
     before: Callable[[], None],
     after: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """`before` and `after` every one of these calls of an instance."""
+    """Call `before` and `after` around each of these calls of an instance."""
 
     def wrapped(call: Callable[..., object]) -> Callable[..., object]:
         def called(*given: object, **named: object) -> object:
@@ -63,7 +63,7 @@ def around(
 
 @contextlib.contextmanager
 def batches_by_workers() -> Iterator[None]:
-    """Within the block even the smallest batch is gathered by a worker, where there is one."""
+    """Within the block, workers gather even the smallest batch, if there are any."""
     usual = loading.SMALL_BATCH
     loading.SMALL_BATCH = 0
     try:

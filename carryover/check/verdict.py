@@ -1,4 +1,4 @@
-"""What became of a promise: kept, broken, or nothing to be kept here."""
+"""The outcome of testing a promise: passed, failed, or not applicable."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ class BrokenError(Exception):
 
 
 class NotApplicableError(Exception):
-    """There is nothing that this promise could be tried on; the message says why."""
+    """This promise cannot be tested here; the message says why."""
 
 
 def expect(kept: bool, expected: str, seen: str) -> None:
-    """BrokenError unless `kept`."""
+    """Raise BrokenError unless `kept`."""
     if not kept:
         raise BrokenError(expected, seen)
 
 
 def not_applicable(why: str) -> NoReturn:
+    """Raise NotApplicableError."""
     raise NotApplicableError(why)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one promise, over all places where it was tried.
+    """The outcome for one promise, over all places where it was tested.
 
-    place: of the first failure; reason: why it is not applicable; places: on how many it was kept.
+    place: where it failed first; reason: why it is not applicable; places: at how many it passed.
     """
 
     promise: str
@@ -62,7 +63,7 @@ def told(error: BaseException) -> str:
 
 
 def each(name: str, checks: Sequence[tuple[str, Callable[[], None]]]) -> Iterator[Verdict]:
-    """A verdict for each (promise, check); a check's docstring says what is promised."""
+    """A verdict for each (promise, check); the docstring of a check is the promise."""
     for promise, check in checks:
         started = time.monotonic()
         says = (check.__doc__ or "").strip().rstrip(".")

@@ -1,7 +1,6 @@
-"""A request becomes cells, all of them checked, then run, then shown.
+"""The commands `run` and `plan`: check all cells of a request, run them, show the tables.
 
-Nothing is spent before every cell of the request is known to be possible. A cell that fails takes no
-other with it.
+Every cell is checked before the first one starts. A failed cell does not stop the others.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from collections.abc import Sequence
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
 from carryover.cells import estimate
+from carryover.cells.executors.collect import forget_gone, recorded_otherwise, run_apart
+from carryover.cells.executors.local import LocalProcesses
+from carryover.cells.executors.submission import report_record
 from carryover.cells.key import standing
 from carryover.cells.ready import ReadyCell, finished, numerics_of, outdated, ready_cells
 from carryover.cells.request import Request, command
 from carryover.cells.run import ended, run_cell
-from carryover.cells.workers import run_apart
 from carryover.commands.report import set_aside
 from carryover.commands.screen import shown
 from carryover.commands.tracking import check_wandb, log_records
@@ -28,7 +29,7 @@ from carryover.records.results import Results
 
 
 def run(request: Request) -> int:
-    """Check everything, run what is not recorded, show the tables; the exit code."""
+    """Check every cell, run those without a record, show the tables; the exit code."""
     results = Results.default(request.results)
     results.check_writable()
     if request.wandb:
@@ -37,7 +38,7 @@ def run(request: Request) -> int:
     ready = ready_cells(request, progress)
     refused = [cell for cell in ready if cell.refusal]
     if len(ready) == len(refused):
-        # Nothing would be run: that is a wrong request, not a matrix with gaps.
+        # No cell would run: that is a wrong request, not a matrix with gaps.
         raise RequestError(_refusals(refused))
     _say(request, f"computing on {ready[0].conditions.numerics.describe()}")
     records = [ended(cell, "skipped", cell.refusal or "") for cell in refused]
@@ -50,8 +51,9 @@ def run(request: Request) -> int:
         )
     except KeyboardInterrupt:
         again = command(request.words())
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {again}", file=sys.stderr)
+        print(f"\ninterrupted; finished work is kept. Continue with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
+    forget_gone(results, [cell.cell for cell in wanted])
     _show(request, wanted, records, results)
     if request.wandb and (problem := log_records(records, request.wandb)):
         print(f"warning: {problem}", file=sys.stderr, flush=True)
@@ -76,14 +78,16 @@ def _here(request: Request, cells: Sequence[ReadyCell], results: Results) -> lis
             _say(request, f"{cell.cell}: {record.status}{_took(record)}")
         else:
             _say(request, f"{cell.cell}: already recorded")
-            if results.journal(cell.key).exists():  # killed after its record, before its journal went
+            if results.journal(cell.key).exists():  # killed between writing its record and this removal
                 record = run_cell(cell, results, progress)
+        if request.report is not None:
+            report_record(request.report, record)
         records.append(record)
     return records
 
 
 def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> list[Record]:
-    """Run the cells in processes of their own, `jobs` at a time, and on each device one at least."""
+    """Run the cells in processes of their own, `jobs` at a time, and at least one on each device."""
     devices = [numerics.device for numerics in numerics_of(request, Store.default())]
     if len(devices) > 1:
         _say(request, f"the cells take turns on {', '.join(devices)}")
@@ -91,21 +95,26 @@ def _apart(request: Request, cells: Sequence[ReadyCell], results: Results) -> li
     for cell in cells:
         if cell.key in known:
             _say(request, f"{cell.cell}: already recorded")
+    missing = [cell for cell in cells if cell.key not in known]
+    if not missing:
+        return list(known.values())
+    progress, jobs = shown(request.quiet), max(request.jobs, len(devices))
     made = run_apart(
-        [cell for cell in cells if cell.key not in known],
+        missing,
+        LocalProcesses(results, devices=devices, jobs=jobs, timeout=request.timeout),
         lambda cell, device: [*request.words(cell.typed, device=device), "--workers", str(request.workers)],
         results,
-        shown(request.quiet),
-        devices=devices,
-        jobs=max(request.jobs, len(devices)),
-        timeout=request.timeout,
+        progress,
+        command=command(request.words()),
         report=lambda cell, record: _say(request, f"{cell.cell}: {record.status}{_took(record)}"),
     )
+    if said := recorded_otherwise(missing, made):
+        progress.warn(said)
     return [*known.values(), *made]
 
 
 def plan(request: Request) -> int:
-    """Show the cells, which are recorded or stale and why, and a time where an earlier run tells one."""
+    """Show which cells are recorded, or stale and why, and the expected time if an earlier run tells it."""
     results = Results.default(request.results)
     ready = ready_cells(request, shown())
     everything, _ = results.all()
@@ -119,13 +128,13 @@ def plan(request: Request) -> int:
             continue
         seconds = estimate.seconds(cell, everything, chosen=results.choice(cell.choice).exists())
         total, unknown_times = total + (seconds or 0.0), unknown_times + (seconds is None)
-        lasts = f"about {duration(seconds)}" if seconds is not None else "time not known yet"
+        lasts = f"about {duration(seconds)}" if seconds is not None else "time unknown"
         state = "to resume" if results.journal(cell.key).exists() else "to run"
         old = outdated(cell, results)
-        why = f"; a record is there but stale ({', '.join(old) or 'an older key'} changed)" if old else ""
+        why = f"; its record is stale ({', '.join(old) or 'an older key'} changed)" if old else ""
         print(f"{cell.cell}: {state}, {lasts}{why}")
-    beyond = f", and {unknown_times} of unknown length" if unknown_times else ""
-    print(f"in all about {duration(total)} of work on one worker{beyond}")
+    beyond = f", plus {unknown_times} of unknown length" if unknown_times else ""
+    print(f"about {duration(total)} of work for one worker{beyond}")
     return OK
 
 
@@ -136,7 +145,7 @@ def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record
     where = {(cell.cell.stream, cell.cell.backbone): cell for cell in ready}
 
     def fill(method: str, cell: Cell) -> str:
-        """The command that makes a missing reference row; none where that method cannot run."""
+        """The command that makes a missing reference row; "" if that method cannot run."""
         there = where[cell.stream, cell.backbone]
         found = catalogue.method_class(method)[1]
         if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:

@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported by the command that needs it."""
+"""The command line. Each command imports the heavy modules that it needs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from carryover import __version__
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
-# What is run where nothing is named: it ships, and takes minutes on two cores.
+# The defaults ship with the repository and take minutes on two cores.
 STREAM, BACKBONE = "split-textures?tasks=3", "vit_64"
 
-# What every command that names cells takes.
+# The options of every command that names cells.
 _CELLS = [
     click.option(
         "--method",
         required=True,
-        help="One or more, joined by commas; options after ? (lora?rank=4); all for every one of them.",
+        help="One or more, separated by commas; options after ? (lora?rank=4); `all` for every method.",
     ),
     click.option("--stream", default=STREAM, show_default=True, help="One or more; parameters after ?."),
     click.option("--backbone", default=BACKBONE, show_default=True, help="One or more; parameters after ?."),
@@ -30,22 +30,33 @@ _CELLS = [
     click.option(
         "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
     ),
-    click.option("--results", type=click.Path(path_type=Path), help="Where records go [CARRYOVER_RESULTS]."),
+    click.option(
+        "--results", type=click.Path(path_type=Path), help="Folder for the records [CARRYOVER_RESULTS]."
+    ),
     click.option(
         "--device",
-        help="cpu, cuda or cuda:1; GPUs between commas are taken in turns. The first GPU if there is one; "
-        "with --jobs, all like it.",
+        help="cpu, cuda or cuda:1; cells take turns on several GPUs (cuda:0,cuda:1). Default: the first GPU "
+        "if there is one; with --jobs, all GPUs of its model.",
     ),
-    click.option("--threads", type=int, help="CPU threads of one cell, whatever runs beside it."),
+    click.option("--threads", type=int, help="CPU threads of each cell, with any --jobs."),
     click.option(
-        "--eval-batch", type=click.IntRange(1), default=256, show_default=True, help="Images per step."
+        "--eval-batch",
+        type=click.IntRange(1),
+        default=256,
+        show_default=True,
+        help="Images per prediction step.",
     ),
     click.option(
         "--selection",
         metavar="RULE",
-        help="How options are chosen: default, or search?candidates=4&epochs=5 (transfer streams search).",
+        help="How options are chosen: default, or search?candidates=4&epochs=5. Transfer streams search by "
+        "default.",
     ),
-    click.option("--no-reuse", is_flag=True, help="Predict every task again after each step."),
+    click.option(
+        "--no-reuse",
+        is_flag=True,
+        help="Predict every learnt task again after each step, even if nothing changed for it.",
+    ),
 ]
 
 
@@ -63,18 +74,23 @@ def _carryover() -> None:
 
 @_carryover.command()
 @_cells
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Cells that run at the same time."
+)
 @click.option(
     "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that load images."
 )
-@click.option("--timeout", type=float, metavar="SECONDS", help="Stop a cell after so long, and go on.")
-@click.option("--save-states", is_flag=True, help="Keep the method's state after every task.")
-@click.option("--wandb", metavar="PROJECT", help="Log every cell to this Weights & Biases project too.")
-@click.option("--quiet", is_flag=True, help="No progress, only warnings and the table.")
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="Stop a cell after this time and continue with the next."
+)
+@click.option("--save-states", is_flag=True, help="Save the state of the method after every task.")
+@click.option("--wandb", metavar="PROJECT", help="Also log every cell to this Weights & Biases project.")
+@click.option("--quiet", is_flag=True, help="Show only warnings and the table, no progress.")
+@click.option("--report", type=click.Path(path_type=Path), hidden=True)  # what an executor adds for a worker
 def run(**asked: Any) -> int:
-    """Run cells, record them, show the table.
+    """Run cells, record them, and show the table.
 
-    A cell is one method on one stream with one backbone and one seed; lists make a matrix.
+    A cell is one method on one stream with one backbone and one seed. Lists run every combination.
     """
     from carryover.cells.request import Request
     from carryover.commands import bench
@@ -85,9 +101,9 @@ def run(**asked: Any) -> int:
 @_carryover.command()
 @_cells
 def plan(**asked: Any) -> int:
-    """Show what `run` would do.
+    """Show what `run` would do, without running it.
 
-    Which cells, what is recorded, what is stale and why, how long it takes.
+    Lists the cells, which of them are recorded, which records are stale and why, and the expected time.
     """
     from carryover.cells.request import Request
     from carryover.commands import bench
@@ -97,7 +113,7 @@ def plan(**asked: Any) -> int:
 
 @_carryover.command()
 @click.argument("kind", type=click.Choice(["methods", "streams", "backbones", "all"]), default="all")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(kind: str, as_json: bool) -> int:
     """List methods, streams and backbones."""
     from carryover.commands import listing
@@ -115,13 +131,18 @@ def ls(kind: str, as_json: bool) -> int:
     type=click.Choice(["gradient", "frozen", "episodic", "replay", "distillation", "penalty"]),
     default="gradient",
     show_default=True,
-    help="What a method starts from.",
+    help="Template for a method.",
 )
-@click.option("--package", type=click.Path(path_type=Path), metavar="DIR", help="A package of its own there.")
+@click.option(
+    "--package",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a package of its own in this folder.",
+)
 def new(kind: str, name: str, start: str, package: Path | None) -> int:
-    """Write a method, stream or backbone that already runs.
+    """Write a new method, stream or backbone that already runs.
 
-    One commented file in its room of this clone, or a package to install. Nothing is overwritten.
+    Writes one commented file into this clone, or a package to install. Never overwrites a file.
     """
     from carryover.new import Wanted, write
 
@@ -130,24 +151,29 @@ def new(kind: str, name: str, start: str, package: Path | None) -> int:
 
 
 @_carryover.command()
-@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder of the records [CARRYOVER_RESULTS].")
 def status(results: Path | None) -> int:
-    """Count what is recorded, failed, interrupted."""
+    """Count the records; list running, failed and interrupted cells."""
     from carryover.commands import report as show
 
     return show.status(results)
 
 
 @_carryover.command()
-@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder of the records [CARRYOVER_RESULTS].")
 @click.option("--stream", help="Only this stream.")
-@click.option("--published", is_flag=True, help="Show what others published below, marked as such.")
-@click.option("--vary", help="One part of the contract that may differ within a table, e.g. backbone.")
+@click.option("--published", is_flag=True, help="Add published results of others below ours, marked as such.")
+@click.option("--vary", help="One part of the contract that may differ within a table, such as backbone.")
 @click.option(
-    "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "json"]), default="terminal"
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "markdown", "csv", "json"]),
+    default="terminal",
+    show_default=True,
+    help="How the tables are written.",
 )
 def report(results: Path | None, stream: str | None, vary: str | None, form: str, published: bool) -> int:
-    """Draw tables of all records."""
+    """Show all records as tables, one per contract."""
     from carryover.commands import report as show
 
     return show.report(results, stream, vary, form, published)
@@ -156,26 +182,29 @@ def report(results: Path | None, stream: str | None, vary: str | None, form: str
 @_carryover.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--stream", default=STREAM, show_default=True, help="Parameters after ?.")
-@click.option("--backbone", default=BACKBONE, show_default=True, help="Parameters after ?.")
+@click.option("--stream", default=STREAM, show_default=True, help="One stream; parameters after ?.")
+@click.option("--backbone", default=BACKBONE, show_default=True, help="One backbone; parameters after ?.")
 @click.option(
     "-o",
     "--option",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of records with this option, for each method that has some.",
+    help="Only records run with this option.",
 )
 @click.option(
-    "--selection", metavar="RULE", help="Of records whose options were chosen so: as in run, or manual."
+    "--selection",
+    metavar="RULE",
+    help="Only records whose options were chosen by this rule: as in run, or manual.",
 )
-@click.option("--metric", help="By default what the table is sorted by: accuracy_last or accuracy_mean.")
-@click.option("--results", type=click.Path(path_type=Path), help="Where records are [CARRYOVER_RESULTS].")
+@click.option("--metric", help="Default: the metric that sorts the table, accuracy_last or accuracy_mean.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder of the records [CARRYOVER_RESULTS].")
 def compare(metric: str | None, **asked: Any) -> int:
-    """Compare two methods pairwise.
+    """Compare two methods in pairs.
 
-    Seed by seed, and image by image, under one contract: of several that both have, the one of a run
-    without options. Two variants of a method are named with their options, 'lora?rank=4' 'lora?rank=8'.
+    Compares them seed by seed and image by image, under one contract. If the two share several contracts,
+    the one of a run without options is taken. To compare two variants of a method, name their options:
+    'lora?rank=4' 'lora?rank=8'.
     """
     from carryover.commands.compare import Asked
     from carryover.commands.compare import compare as compared
@@ -185,31 +214,49 @@ def compare(metric: str | None, **asked: Any) -> int:
 
 @_carryover.command()
 @click.argument("backbone")
-@click.option("--source", required=True, help="Labelled images: a source's name or folder:PATH.")
+@click.option("--source", required=True, help="Images to train on: the name of a source, or folder:PATH.")
 @click.option(
-    "--objective", type=click.Choice(["supervised", "mae", "simclr"]), default="supervised", show_default=True
+    "--objective",
+    type=click.Choice(["supervised", "mae", "simclr"]),
+    default="supervised",
+    show_default=True,
+    help="What the backbone learns to do.",
 )
 @click.option(
-    "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="A setting of the recipe."
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A training setting, such as epochs=20.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default="pretrained", show_default=True)
-@click.option("--name", help="Of the files [BACKBONE.OBJECTIVE].")
-@click.option("--size", type=int, help="Side in pixels that the source's images are brought to.")
-@click.option("--terms", help="Of use of the source's images, for the card, where the source states none.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="pretrained",
+    show_default=True,
+    help="Folder for the files.",
+)
+@click.option("--name", help="Name of the files, without ending [BACKBONE.OBJECTIVE].")
+@click.option("--size", type=int, help="Side of the images in pixels, after resizing.")
+@click.option("--terms", help="Licence of the images, if the source declares none.")
 @click.option(
     "--no-mirror",
     is_flag=True,
-    help="A mirrored image is of another class (known of digits, Omniglot and drawn ones).",
+    help="Never flip images: for classes that a flip changes. Known of digits, Omniglot and procedural "
+    "images.",
 )
-@click.option("--probe", "probes", multiple=True, help="Sources on which a linear probe is measured.")
-@click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")
+@click.option(
+    "--probe", "probes", multiple=True, help="A source to measure a linear probe on; may be repeated."
+)
+@click.option("--device", help="cpu, cuda or cuda:1. Default: the first GPU if there is one.")
 @click.option("--threads", type=int, help="CPU threads.")
-@click.option("--quiet", is_flag=True, help="No progress, only warnings and the card.")
+@click.option("--quiet", is_flag=True, help="Show only warnings and the card, no progress.")
 def pretrain(**asked: Any) -> int:
-    """Make a backbone from labelled or bare images.
+    """Pretrain a backbone on images, with or without their labels.
 
-    Leaves weights (safetensors, half precision), a card, and the curve in --out; the same command goes
-    on after a kill. BACKBONE may carry weights=PATH to start from.
+    Writes weights (safetensors, half precision), a card and the training curve to --out. After a kill, the
+    same command continues. BACKBONE may name weights to start from: vit_64?weights=PATH.
     """
     from carryover.commands import pretrain
 
@@ -218,21 +265,29 @@ def pretrain(**asked: Any) -> int:
 
 @_carryover.command()
 @click.argument("method")
-@click.option("--stream", required=True, help="On whose pool, e.g. episodes:SOURCE?support=100.")
-@click.option("--backbone", default=BACKBONE, show_default=True, help="Parameters after ?.")
+@click.option(
+    "--stream", required=True, help="Stream whose pool is used, such as episodes:SOURCE?support=100."
+)
+@click.option("--backbone", default=BACKBONE, show_default=True, help="One backbone; parameters after ?.")
 @click.option(
     "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
 )
-@click.option("--out", type=click.Path(path_type=Path), default="prepared", show_default=True)
-@click.option("--terms", help="Of use of the pool's images, for the card.")
-@click.option("--device", help="cpu, cuda or cuda:1; the first GPU if there is one.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="prepared",
+    show_default=True,
+    help="Folder for the files.",
+)
+@click.option("--terms", help="Licence of the pool's images, for the card.")
+@click.option("--device", help="cpu, cuda or cuda:1. Default: the first GPU if there is one.")
 @click.option("--threads", type=int, help="CPU threads.")
-@click.option("--quiet", is_flag=True, help="No progress, only warnings and the file's name.")
+@click.option("--quiet", is_flag=True, help="Show only warnings and the name of the file, no progress.")
 def prepare(**asked: Any) -> int:
-    """Make what a method needs before its first task.
+    """Train what a method needs before its first task.
 
-    Pre-tunes TOAST's feedback or meta-trains CrossTransformer's head, and leaves it with a card in
-    --out; the same command goes on after a kill.
+    Pre-tunes the feedback of TOAST or meta-trains the head of CrossTransformer, and writes it to --out with
+    a card. After a kill, the same command continues.
     """
     from carryover.commands import prepare
 
@@ -244,12 +299,12 @@ def prepare(**asked: Any) -> int:
 @click.option(
     "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(name: str, options: tuple[str, ...], as_json: bool) -> int:
-    """Try every promise of a plugin.
+    """Test every promise of a plugin: a method, stream or backbone.
 
-    A method is put through tiny streams of every protocol on tiny backbones; exit code 1 if a promise is
-    broken. Streams and backbones have promises too.
+    A method runs on tiny streams of every protocol with tiny backbones. The exit code is 1 if a promise is
+    broken.
     """
     from carryover.check import command
 
@@ -257,12 +312,17 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> int:
 
 
 @_carryover.command()
-@click.option("--clear", is_flag=True, help="Remove everything.")
-@click.option("--limit", type=float, metavar="GIB", help="Remove the least recently used beyond this size.")
+@click.option("--clear", is_flag=True, help="Remove everything from the cache.")
+@click.option(
+    "--limit",
+    type=float,
+    metavar="GIB",
+    help="Remove the least recently used entries until the cache is this small.",
+)
 def cache(clear: bool, limit: float | None) -> int:
     """Show or clear the cache.
 
-    It holds decoded images and the features of frozen backbones, and can all be made again.
+    It holds decoded images and features of frozen backbones. All of it can be computed again.
     """
     from carryover.commands import listing
 
@@ -271,7 +331,7 @@ def cache(clear: bool, limit: float | None) -> int:
 
 
 def cli(arguments: list[str] | None = None) -> int:
-    """The exit code of a command: 0 ok, 1 a cell failed, 2 refused, 130 interrupted."""
+    """Run a command; its exit code: 0 ok, 1 a cell failed, 2 the request was refused, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(_carryover.main(arguments, standalone_mode=False) or OK)
@@ -283,11 +343,11 @@ def cli(arguments: list[str] | None = None) -> int:
         return REFUSED
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away: `carryover report | head`
+    except BrokenPipeError:  # the reader of our output is gone: `carryover report | head`
         sys.stderr.close()
         return OK
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """A polite kill is treated like Ctrl-C: the journal stays and the way on is printed."""
+    """Treat SIGTERM like Ctrl-C: keep the journal and print the command that continues."""
     raise KeyboardInterrupt

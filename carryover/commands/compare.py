@@ -1,4 +1,4 @@
-"""`carryover compare`: which records of two methods may be compared, and what was left aside."""
+"""`carryover compare`: selects the records of two methods that may be compared, and names the others."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Pair = tuple[list[Record], list[Record]]
 class Asked:
     """Two methods to compare on one stream and backbone, as typed.
 
-    methods: may carry options of their own (`lora?rank=4`); options: each holds for the methods that have a
-    record with it; selection: as `run` takes it, or manual.
+    methods: may carry options of their own (`lora?rank=4`); options: each applies to the methods that have a
+    record with it; selection: as for `run`, or manual.
     """
 
     methods: tuple[str, str]
@@ -40,7 +40,7 @@ class Asked:
 
     @classmethod
     def typed(cls, asked: Mapping[str, Any]) -> Asked:
-        """From the command line's values; RequestError for an option that is none."""
+        """From the values of the command line; RequestError for a malformed option."""
         return cls(
             methods=(asked["first"], asked["second"]),
             options=tuple(option(text) for text in asked["options"]),
@@ -57,7 +57,7 @@ class Asked:
         return own or bool(self.options) or self.selection == "manual"
 
     def run(self, methods: Sequence[str], seeds: Collection[int]) -> str:
-        """The command that measures `methods` there."""
+        """The command that runs `methods` on this stream and backbone."""
         words = ["run", "--method", ",".join(methods), "--stream", self.stream, "--backbone", self.backbone]
         words += ["--seed", ",".join(map(str, sorted(seeds)))] if seeds else []
         words += ["--selection", self.selection] if self.selection and not self.by_hand else []
@@ -65,10 +65,10 @@ class Asked:
 
 
 def compare(asked: Asked, metric: str | None = None) -> int:
-    """Two methods pairwise, on records under one contract; notes say which others there are.
+    """Compare two methods on records of one contract, print it, and note which other records there are.
 
-    Of several contracts that both have, the one of a run without options counts first, and one whose
-    records are fresh before one with stale ones.
+    If both methods have records under several contracts, the contract of a run without options is
+    preferred, then one without stale records.
     """
     from backbones.names import parse as backbone_named
     from carryover.cells.key import standing
@@ -89,7 +89,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
             seeds = {record.cell.seed for record in there}
             raise RequestError(
                 f"there is no finished record of {as_typed} {asked.place}"
-                + (f", but on {', '.join(near)}" if near else "")
+                + (f", only on {', '.join(near)}" if near else "")
                 + "".join(f" (one {r.status}: {r.reason})" for r in ended[-1:] if side.has(r))
                 + f"; {_way_to(asked, side.method, as_typed, seeds)}"
             )
@@ -109,7 +109,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
 
 
 def _way_to(asked: Asked, method: str, as_typed: str, seeds: Collection[int]) -> str:
-    """The command that makes the record, or why it cannot be made here."""
+    """How to make the record: a command, or the reason why it cannot be made here."""
     try:
         catalogue.method_class(method)
         catalogue.stream_plugin(parse(asked.stream)[0])
@@ -120,10 +120,10 @@ def _way_to(asked: Asked, method: str, as_typed: str, seeds: Collection[int]) ->
 
 
 def recorded_stream(name: str, recorded: Collection[str]) -> str:
-    """The name under which `run` records a stream, as far as that is known without opening it.
+    """The name under which `run` records a stream, as far as it is known without opening it.
 
-    Opened, a stream may put a list into an order of its own (`only=b+a`): where the name is not recorded,
-    one with the same parts counts.
+    An opened stream may reorder a list (`only=b+a`): if the name is not recorded, a recorded one with the
+    same parts is taken.
     """
     if name in recorded:
         return name
@@ -135,7 +135,7 @@ def recorded_stream(name: str, recorded: Collection[str]) -> str:
 
 
 def _alike(stream: str, recorded: Iterable[str]) -> list[str]:
-    """Those that differ from `stream` in parameters only."""
+    """The recorded streams that differ from `stream` only in parameters."""
     return sorted({other for other in recorded if other.partition("?")[0] == stream.partition("?")[0]})
 
 
@@ -145,7 +145,7 @@ def _parts(stream: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two: the name that `run` records it under, and the options typed with it."""
+    """One of the two methods: its recorded name, and the options typed with it."""
 
     method: str
     own: Mapping[str, str]
@@ -158,14 +158,14 @@ class _Side:
 
 
 def _side(name: str, records: Sequence[Record]) -> _Side:
-    """A method's file is run for its name."""
+    """The method as typed; a method that is a file is run to learn its name."""
     bare, own = parse(name)
     known = any(record.cell.method == bare for record in records)
     return _Side(bare if known else catalogue.method_class(bare)[0].name, own)
 
 
 def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> list[Pair]:
-    """The two sides under each contract under which both have records as asked for."""
+    """The records of both sides, for each contract under which both have matching records."""
     from carryover.tables.table import by_contract
 
     rules = _rules(asked)
@@ -174,7 +174,7 @@ def _pairs(asked: Asked, sides: Sequence[_Side], records: Sequence[Record]) -> l
 
 
 def _rules(asked: Asked) -> set[str] | None:
-    """What a contract may say of the selection; None for anything."""
+    """The accepted values of the contract's selection; None for any."""
     from carryover.cells.selection import Rule
     from carryover.records.record import DEFAULT, MANUAL
 
@@ -189,8 +189,8 @@ def _rules(asked: Asked) -> set[str] | None:
 def _pair(
     options: Sequence[tuple[str, str]], sides: Sequence[_Side], records: Sequence[Record]
 ) -> Pair | None:
-    """The records of both methods with the options; None where one has none or both the same, or where an
-    option is of neither."""
+    """The records of both methods with the options; None if a side has none, both sides are the same, or
+    neither has one of the options."""
     found, used = [], set()
     for side in sides:
         chosen, keys = [record for record in records if side.has(record)], set(side.own)
@@ -199,7 +199,7 @@ def _pair(
             if having:
                 chosen, keys = having, keys | {key}
                 used.add((key, text))
-        # Just these options, where there are records with more of them besides.
+        # Exactly these options, if there are also records with more.
         found.append([record for record in chosen if record.cell.options.keys() == keys] or chosen)
     first, second = found
     same = {record.key for record in first} == {record.key for record in second}
@@ -207,7 +207,7 @@ def _pair(
 
 
 def _means(text: str, value: Option) -> bool:
-    """Whether an option that is typed so has that value."""
+    """Whether the typed text stands for that value of an option."""
     if value is None or isinstance(value, list):
         return text in (("none", "null") if value is None else (show_option(value),))
     try:
@@ -217,7 +217,7 @@ def _means(text: str, value: Option) -> bool:
 
 
 def _preference(pair: Pair, stale: Collection[str]) -> tuple[bool, bool, bool, tuple[float, str]]:
-    """The larger, the sooner a pair is taken: as `run` without options, fresh, new."""
+    """The larger, the sooner a pair is taken: without typed options, usual selection, fresh, recent."""
     from carryover.records.record import MANUAL
 
     records = [*pair[0], *pair[1]]
@@ -234,7 +234,7 @@ def _selection(record: Record) -> str:
 def _notes(
     pair: Pair, pairs: Sequence[Pair], counting: Sequence[Record], stands: Mapping[str, Standing]
 ) -> list[str]:
-    """What was measured under another contract, and which records are stale or cannot be made here."""
+    """Notes on records under other contracts, and on stale records or ones that cannot be made here."""
     from carryover.records.record import variant
 
     contract, notes = pair[0][0].contract, []
@@ -243,12 +243,13 @@ def _notes(
         choice = len({_selection(side[0]) for side, _ in pairs}) > 1
         way = "; choose with --selection RULE or -o KEY=VALUE" if choice else ""
         notes.append(
-            f"Left aside, not under this contract (selection {_selection(pair[0][0])!r}): {said}{way}."
+            f"Left out, under another contract than this one (selection {_selection(pair[0][0])!r}): "
+            f"{said}{way}."
         )
     both = {record.cell.seed for record in pair[0]} & {record.cell.seed for record in pair[1]}
     sentences = {
-        "stale": "Stale, since the code has changed: {}; `run` makes them again.",
-        "gone": "Made with a method, stream, backbone or protocol that is not in this checkout: {}.",
+        "stale": "Stale, since the code changed: {}; `run` makes them again.",
+        "gone": "Made with a method, stream, backbone or protocol that this checkout lacks: {}.",
     }
     for found, sentence in sentences.items():
         old = [
@@ -263,7 +264,7 @@ def _notes(
 
 
 def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
-    """Why two methods that have records cannot be compared, and what would help."""
+    """The error for two methods whose records cannot be compared: why, and what helps."""
     parts = dict.fromkeys(
         part for record in counting for part in differences(counting[0].contract, record.contract)
     )
@@ -271,11 +272,11 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
     given += [f"--selection {asked.selection}"] if asked.selection else []
     if asked.by_hand:
         way = (
-            "options typed by hand stand only beside such: run both methods with one, if only a default, "
-            "or compare without"
+            "a run with typed options compares only with another such run: type an option for both methods, "
+            "if only its default, or compare without options"
         )
     else:
-        way = f"{asked.run(asked.methods, {record.cell.seed for record in counting})} measures both alike"
+        way = f"{asked.run(asked.methods, {record.cell.seed for record in counting})} runs both alike"
     return RequestError(
         f"{' and '.join(asked.methods)} have no records{' for ' * bool(given)}{' '.join(given)} "
         f"under one contract {asked.place}; there are {_listed((r, list(parts)) for r in counting)}; {way}"
@@ -283,7 +284,7 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
 
 
 def _listed(records: Iterable[tuple[Record, Sequence[str]]]) -> str:
-    """Each method with its options, and these parts of its contract."""
+    """Each method with its options and the given parts of its contract."""
     from carryover.records.record import variant
 
     said = []

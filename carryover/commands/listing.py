@@ -1,4 +1,4 @@
-"""What `carryover ls` and `carryover cache` print. No torch here: listing costs nothing."""
+"""What `carryover ls` and `carryover cache` print; without torch, so that listing is fast."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from carryover.plugins.plugin import OURS, Plugin
 
 Rows = dict[str, dict[str, str]]
 
-# What has too many names to list.
+# Further plugins, of which there are too many names to list.
 BESIDES = {
     "methods": (
-        "any scikit-learn classifier on the frozen features, e.g. sklearn:sklearn.svm.LinearSVC",
-        "any file with a method in it, e.g. ./my_method.py (its code is run)",
+        "any scikit-learn classifier on the frozen features, such as sklearn:sklearn.svm.LinearSVC",
+        "any file with a method, such as ./my_method.py (its code is run)",
     ),
-    "backbones": ("any ViT, Swin or ConvNet of timm by its name, e.g. vit_small_patch16_224.augreg_in21k",),
+    "backbones": ("any ViT, Swin or ConvNet of timm, such as vit_small_patch16_224.augreg_in21k",),
 }
 
 
 def listed(kind: str) -> dict[str, Rows]:
-    """{kind: {name: {summary, origin}}} for one kind or "all"; `problem` too where one cannot be had."""
+    """{kind: {name: {summary, origin}}} for one kind or "all"; with `problem` if one cannot be loaded."""
     found: dict[str, Rows] = {}
     if kind in ("methods", "all"):
         found["methods"] = _rows(catalogue.methods())
@@ -46,18 +46,18 @@ def as_text(kind: str) -> str:
         width = max((len(name) for name in rows), default=0)
         for name, row in rows.items():
             origin = "" if row["origin"] == OURS else f"  [{row['origin']}]"
-            problem = f"cannot be had: {row['problem']}" if "problem" in row else row["summary"]
+            problem = f"cannot be loaded: {row['problem']}" if "problem" in row else row["summary"]
             lines.append(f"  {name:<{width}}  {problem}{origin}".rstrip())
         lines += [f"  and {more}" for more in BESIDES.get(title, ())]
     return "\n".join(lines)
 
 
 def cache(clear: bool, limit: float | None) -> str:
-    """Show the store, or remove what lies beyond `limit` GiB."""
+    """Show the cache, clear it, or shrink it to `limit` GiB by removing the least recently used entries."""
     store = Store.default()
     if clear or limit is not None:
         if limit is not None and limit < 0:
-            raise RequestError(f"--limit {limit} is negative; it is a size in GiB")
+            raise RequestError(f"--limit {limit} is negative; give a size in GiB from 0")
         freed = store.prune(limit=0 if clear else int((limit or 0) * 2**30))
         return f"freed {freed / 2**20:,.1f} MiB in {store.root}"
     entries = store.entries()

@@ -1,7 +1,7 @@
-"""Whether another project's `carryover` is installed: one on the package index has that name.
+"""Detects another project's package `carryover`, which the package index has under that name.
 
-This project is the distribution carryover-bench. Both bring an import package and a command `carryover`, so
-that whichever was installed last has written over files of the other.
+This project is the distribution carryover-bench. Both install an import package and a command `carryover`,
+so the one that is installed last overwrites files of the other.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ AUTHOR = "Author: The Carryover authors"  # of this project too, when it was ins
 
 
 def namesake() -> str:
-    """A sentence on another project's distribution `carryover` on the import path, or ""."""
+    """A warning if another project's distribution `carryover` is on the import path, or ""."""
     for version, folder in _installed():
         python = shlex.join([sys.executable, "-m", "pip"])
         clone = shlex.quote(str(HOUSE)) if (HOUSE / "pyproject.toml").exists() else "CLONE"
         return (
-            f"the package carryover {version} in {folder} is another project's, with the import name and "
-            f"command of this one (carryover-bench): type `{python} uninstall carryover`, then `{python} "
-            f"install --no-deps -e {clone}`, which puts back what goes with it"
+            f"the package carryover {version} in {folder} belongs to another project, with the import name "
+            f"and command of this one (carryover-bench): type `{python} uninstall carryover`, then `{python} "
+            f"install --no-deps -e {clone}`, which restores our files"
         )
     return ""
 
 
 def _installed() -> Iterator[tuple[str, Path]]:
-    """(version, folder) of each that is not this project.
+    """(version, folder) of each installed `carryover` that is not this project.
 
-    Read by hand: importlib.metadata takes as long to import as all else at the start.
+    Read by hand, since importing importlib.metadata would double the start-up time.
     """
     for folder in map(Path, sys.path):
         for info in sorted(folder.glob("carryover[.-]*-info")):

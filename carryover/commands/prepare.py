@@ -1,4 +1,4 @@
-"""`carryover prepare`: what a method makes before its first task, as a file that later runs start from."""
+"""`carryover prepare`: trains what a method needs before its first task, and writes it to a file."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def run(asked: Mapping[str, Any]) -> int:
     request = Request.typed({**asked, "seed": "0", "no_reuse": False})
     cells = ready_cells(request, progress)
     if len(cells) != 1:
-        raise RequestError("prepare makes one file at a time; name one method, one stream and one backbone")
+        raise RequestError(f"prepare makes one file, not {len(cells)}; name one method, stream and backbone")
     cell, pool = cells[0], cells[0].stream.pool
     _check(cell, pool)
     name = slug(f"{cell.cell.method}.{cell.cell.backbone}")
     claim(folder / f"{name}.plan.json", {"cell": f"{cell.cell}", "key": cell.key})
     journal = CellJournal(folder / f"{name}.journal")
-    code = said_commit()  # of what is about to run
+    code = said_commit()  # before the run, during which files may change
     if not asked["quiet"]:
         print(f"preparing {cell.cell.method} on {cell.conditions.numerics.describe()}", file=sys.stderr)
     try:
@@ -51,7 +51,7 @@ def run(asked: Mapping[str, Any]) -> int:
             path = method.export(pool, folder, stream=stream, terms=terms, commit=code)
     except KeyboardInterrupt:
         way_on = command(again("prepare", asked["method"], asked, KEYS))
-        print(f"\ninterrupted; what is done is kept. Go on with:\n  {way_on}", file=sys.stderr)
+        print(f"\ninterrupted; finished work is kept. Continue with:\n  {way_on}", file=sys.stderr)
         return INTERRUPTED
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,7 +62,7 @@ def run(asked: Mapping[str, Any]) -> int:
 
 
 def _needs(cell: ReadyCell) -> str:
-    """The options, of those that are no default, without which the file would be refused."""
+    """The typed options without which the file would be refused, as they are typed."""
     chosen, usual = config_dict(cell.config), config_dict(type(cell.config)())
     names = cell.method.file_needs
     return "".join(f" -o {name}={chosen[name]}" for name in names if chosen[name] != usual[name])
@@ -71,10 +71,10 @@ def _needs(cell: ReadyCell) -> str:
 def _check(cell: ReadyCell, pool: Pool | None) -> None:
     name, stream = cell.cell.method, cell.stream.info.name
     if not cell.method.file_option:
-        raise RequestError(f"{name} makes nothing before its first task that could be kept in a file")
+        raise RequestError(f"{name} needs nothing before its first task, so there is no file to prepare")
     if cell.refusal:
         raise RequestError(f"{name} does not run here: {cell.refusal}")
     if pool is None:
         raise RequestError(
-            f"{stream} has no pool to prepare {name} on; take episodes of a source, as in episodes:cifar100"
+            f"{stream} has no pool to prepare {name} on; take episodes of a source, such as episodes:cifar100"
         )

@@ -1,4 +1,4 @@
-"""`carryover pretrain`: from what was typed to a run, and its card on the screen."""
+"""`carryover pretrain`: reads the arguments, runs the pretraining, prints its card."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(asked: Mapping[str, Any]) -> int:
             card = pretrain(plan, context, probes)
     except KeyboardInterrupt:
         way_on = command(again("pretrain", asked["backbone"], asked, KEYS))
-        print(f"\ninterrupted; finished epochs are kept. Go on with:\n  {way_on}", file=sys.stderr)
+        print(f"\ninterrupted; finished epochs are kept. Continue with:\n  {way_on}", file=sys.stderr)
         return INTERRUPTED
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,7 +66,7 @@ def run(asked: Mapping[str, Any]) -> int:
 
 
 def _settings(objective: str, options: tuple[str, ...]) -> Settings:
-    """What was typed, over the objective's own defaults."""
+    """The typed settings, over the defaults of the objective."""
     values: dict[str, object] = dict(DEFAULTS[objective])
     for option in options:
         key, equals, value = option.partition("=")

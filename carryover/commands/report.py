@@ -1,18 +1,24 @@
-"""What the commands that only look print: status, report."""
+"""The commands `status` and `report`, which only read records."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from carryover.cells.executors import EXECUTORS
+from carryover.cells.executors.executor import Phase
+from carryover.cells.executors.submission import Submission, Submissions
 from carryover.exit_codes import OK
 from carryover.records.record import Record, is_newer
 from carryover.records.results import Broken, Results, failures
 
 
 def status(root: Path | None) -> int:
-    """Counts of records, the failures, the journals that can go on, and files that are no record."""
+    """Print how many records there are, what runs where, failures, journals to resume, and broken files."""
     from carryover.tables.report import failures_text
 
     results = Results.default(root)
@@ -23,36 +29,88 @@ def status(root: Path | None) -> int:
     print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
     for line in _not_from_here(records):
         print(line)
-    journals = sorted((results.root / "journal").glob("*/cell.txt"))
-    if journals:
-        print(f"{len(journals)} interrupted or running; the same command goes on with each:")
-    for journal in journals:
-        print(f"  {journal.read_text().strip()}")
+    submissions, unread = Submissions(results.root).all()
+    running = [cell for submission in submissions for cell in _show_submission(submission, results)]
+    others = [cell for cell in _journaled(results.root) if cell not in running]
+    if others:
+        print(f"{len(others)} interrupted or running; the same command continues each:")
+    for cell in others:
+        print(f"  {cell}")
     if failures(records):
         print(failures_text(failures(records)))
-    set_aside(broken)
+    set_aside([*broken, *unread])
     return OK
 
 
 def _not_from_here(records: Sequence[Record]) -> list[str]:
-    """What records were made with that this checkout lacks."""
+    """Lines on records by a newer version, or made with something that this checkout lacks."""
     from carryover.cells.key import standing
 
     lines = []
     if newer := sorted({r.schema for r in records if is_newer(r)}):
         count = sum(map(is_newer, records))
-        lines.append(f"{count} of them by a newer version of carryover (schema {', '.join(newer)})")
+        lines.append(f"{count} of them written by a newer version of carryover (schema {', '.join(newer)})")
     gone = [record for record in records if standing(record) == "gone"]
     if gone:
-        lines.append(f"{len(gone)} of them with a method, stream, backbone or protocol that is not here:")
+        lines.append(
+            f"{len(gone)} of them made with a method, stream, backbone or protocol that is not here:"
+        )
         lines += [f"  {record.cell}" for record in gone]
     return lines
+
+
+def _journaled(root: Path) -> list[str]:
+    """The cells that have a journal."""
+    cells = []
+    for path in sorted((root / "journal").glob("*/cell.txt")):
+        with contextlib.suppress(FileNotFoundError):  # its run has just ended
+            cells.append(path.read_text().strip())
+    return cells
+
+
+def _show_submission(submission: Submission, results: Results) -> list[str]:
+    """Print where it stands; returns the cells that run."""
+    since = _when(submission.started)
+    name = f"submission {submission.id} ({submission.executor}, from {submission.host}, {since})"
+    if submission.executor not in EXECUTORS:
+        print(f"{name}: this version of carryover has no executor {submission.executor!r} to ask")
+        return []
+    polled = EXECUTORS[submission.executor](results).poll(submission)
+    counts = Counter(polled.phases)
+    print(f"{name}: {', '.join(f'{count} {phase}' for phase, count in counts.items())}")
+    running = [
+        cell for cell, phase in zip(polled.submission.cells, polled.phases, strict=True) if phase == "running"
+    ]
+    for cell in running:
+        since = f" since {_when(cell.started)}" if cell.started else ""
+        print(f"  {cell.cell}: running{since}, {cell.where}, log {results.root / cell.log}")
+    if "unknown" in counts:
+        print(f"  what is unknown can be asked on {submission.host} alone: carryover status there")
+    elif not polled.watched:
+        print(f"  {_unwatched(counts)} Go on with:\n    {submission.command}")
+    return [str(cell.cell) for cell in running]
+
+
+def _unwatched(counts: Counter[Phase]) -> str:
+    """In a sentence, what becomes of cells whose submitter was killed."""
+    parts = ["The process that submitted it is gone"]
+    if running := counts["running"]:
+        parts.append(
+            f"{running} {'cells run' if running > 1 else 'cell runs'} on without it, up to the record"
+        )
+    if counts["lost"]:
+        parts.append(f"{counts['lost']} ended without a record or never started")
+    return "; ".join(parts) + "."
+
+
+def _when(moment: datetime.datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
 def report(
     root: Path | None, stream: str | None, vary: str | None, form: str, published: bool = False
 ) -> int:
-    """Tables of all records, one for each contract; published: beside what others published."""
+    """Print a table for each contract; published: with the published results of others."""
     from carryover.cells.key import standing
     from carryover.commands.compare import recorded_stream
     from carryover.tables.report import report_text
@@ -68,6 +126,6 @@ def report(
 
 
 def set_aside(broken: Sequence[Broken]) -> None:
-    """Name the files among the records that cannot be read."""
+    """Warn about files among the records that cannot be read."""
     for file in broken:
-        print(f"set aside: {file.path}: {file.reason}", file=sys.stderr)
+        print(f"ignored: {file.path}: {file.reason}", file=sys.stderr)

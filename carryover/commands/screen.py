@@ -1,4 +1,4 @@
-"""Progress as people see it: live bars on a terminal, a line now and then in a log."""
+"""Progress on the screen: live bars on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from benchmarks.progress import Bar, Progress
 
 
 def shown(quiet: bool = False) -> Progress:
-    """Bars where standard error is a terminal, else lines; with `quiet` warnings only."""
+    """Bars if standard error is a terminal, otherwise lines; only warnings with `quiet`."""
     if quiet:
         return Lines(every=float("inf"))
     return Bars() if sys.stderr.isatty() else Lines()
 
 
 class _Rate(TextColumn):
-    """Units per second of this bar."""
+    """The speed of a bar in units per second."""
 
     def __init__(self) -> None:
         super().__init__("{task.fields[rate]}", style="dim")
 
 
 class Bars:
-    """Nested live bars: what is going on, how far, how fast, and how long it will take."""
+    """Nested live bars: the current work, its progress, speed and remaining time."""
 
     def __init__(self) -> None:
         self._live = RichProgress(
@@ -106,7 +106,7 @@ class _Line:
         self._done, self._since, self._base = 0, time.monotonic(), 0
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        if self._done == 0:  # what was done before a resume says nothing about speed
+        if self._done == 0:  # work done before a resume says nothing about the speed
             self._base, self._since = amount, time.monotonic()
         self._done += amount
         elapsed = time.monotonic() - self._since

@@ -1,7 +1,7 @@
-"""Records as Weights & Biases runs, for those who watch their experiments there (`--wandb PROJECT`).
+"""Logs records to Weights & Biases (`--wandb PROJECT`).
 
-One run per cell, its id the record's key, so that logging a record again changes nothing. Where it
-goes and whether it goes at all is wandb's own affair (WANDB_MODE=offline, WANDB_DIR, WANDB_ENTITY).
+One run per cell, whose id is the key of the record, so that logging a record again changes nothing. Where
+the runs go is configured in wandb (WANDB_MODE=offline, WANDB_DIR, WANDB_ENTITY).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NO_LOGIN = ("offline", "dryrun", "disabled")  # modes of wandb
 
 
 def check_wandb() -> None:
-    """RequestError where wandb is not installed or needs a login that it does not have; without network."""
+    """RequestError if wandb is not installed or not logged in; needs no network."""
     if importlib.util.find_spec("wandb") is None:
         raise RequestError(f"--wandb needs the package wandb, which is missing; type {pip_install('wandb')}")
     import wandb
@@ -25,26 +25,26 @@ def check_wandb() -> None:
     try:
         mode = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
         if mode not in NO_LOGIN and not _logged_in():
-            raise RequestError(f"--wandb needs an API key, and none is configured; {way_out}")
-    except (wandb.Error, ValueError) as error:  # a key or a mode that is none
+            raise RequestError(f"--wandb needs an API key, but none is configured; {way_out}")
+    except (wandb.Error, ValueError) as error:  # a malformed key or mode
         raise RequestError(f"--wandb: {_one_line(error)}; {way_out}") from None
     finally:
-        wandb.teardown()  # its service is not left waiting while the cells run
+        wandb.teardown()  # so that its service does not idle while the cells run
 
 
 def log_records(records: Sequence[Record], project: str) -> str:
-    """Log the cells; "", or a sentence on the first error, which is the last: the next would wait as long."""
+    """Log the cells; "" or a sentence on the first error, after which it stops, since each one waits long."""
     for record in records:
         try:
             log_record(record, project)
         except Exception as error:
             said = f"{type(error).__name__}: {_one_line(error)}"
-            return f"--wandb ended with {record.cell} ({said}); the same command logs what is missing"
+            return f"--wandb stopped at {record.cell} ({said}); the same command logs the rest"
     return ""
 
 
 def log_record(record: Record, project: str) -> None:
-    """Log config, contract, the accuracy of every task after each, metrics and cost of one cell."""
+    """Log one cell: config, contract, the accuracy matrix, metrics and cost."""
     import wandb
 
     described = {"config": record.config, "contract": record.contract, "cell": str(record.cell)}
@@ -63,7 +63,7 @@ def log_record(record: Record, project: str) -> None:
 
 
 def _logged_in() -> bool:
-    """Whether wandb has credentials; True where it is too old (0.28) to tell without a prompt."""
+    """Whether wandb has credentials; True if it is too old (0.28) to tell without a prompt."""
     import wandb
 
     try:

@@ -95,7 +95,8 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     same_table([*a, *b])
     kind = kind_of_contract(a[0].contract)
     metrics = {record.key: metrics_of(record) for record in (*a, *b)}
-    metric = metric or kind.primary or next(iter(metrics[a[0].key]), "")
+    of_all_tasks = (name for name in metrics[a[0].key] if "/" not in name)
+    metric = metric or kind.primary or next(of_all_tasks, "")
     first, second = _by_seed(a), _by_seed(b)
     seeds = sorted(first.keys() & second.keys())
     if not seeds:

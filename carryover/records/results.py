@@ -4,6 +4,7 @@
                                                 <seed>-<key8>.predictions.npz
     <root>/journal/<key>/       a run that has not ended
     <root>/choices/<key>.json   candidates and their scores, shared by seeds
+    <root>/submissions/         cells at work in other processes (`cells/executors`)
     <root>/locks/<key>.lock     held by the process at work on it
 
 The reference is a folder of the same layout that nothing writes to. Which records count:

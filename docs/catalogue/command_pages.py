@@ -50,7 +50,8 @@ def command_part(name: str, command: click.Command) -> str:
         command, info_name=name, parent=click.Context(cli._carryover, info_name="carryover")
     )
     usage = " ".join(command.collect_usage_pieces(context))
-    rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]
+    shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+    rows = [_row(option, context) for option in shown]
     parts = [
         f"## carryover {name}",
         f"```text\ncarryover {name} {usage}\n```",

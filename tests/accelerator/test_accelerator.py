@@ -21,7 +21,7 @@ from carryover.plugins.catalogue import method_class, methods
 from carryover.records.record import Record
 from carryover.records.results import Results
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("accelerator")]
+pytestmark = pytest.mark.slow
 
 QUICK = {
     "epochs": 1,

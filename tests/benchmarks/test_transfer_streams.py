@@ -647,12 +647,15 @@ def test_any_source_is_a_task(place: Place, pictures: Path) -> None:
     assert exam.score(1, np.zeros(359, np.int64) + tasks[1].classes[0]).mean() < 0.2
 
 
-def test_a_task_of_a_source_is_the_same_beside_others(place: Place) -> None:
-    alone, beside = (stream(f"transfer:{name}?size=8", place) for name in ("digits", "objects-colour+digits"))
+def test_a_task_of_a_source_is_the_same_beside_others(place: Place, pictures: Path) -> None:
+    few = "train=40&val=12&size=8"
+    alone, beside = (
+        stream(f"transfer:{name}?{few}", place) for name in ("digits", f"folder:{pictures}+digits")
+    )
     (one,), _ = alone.open(0)
     (_, other), _ = beside.open(1)
     assert one.train.fingerprint == other.train.fingerprint
-    assert alone.info.name == "transfer:digits?size=8"
+    assert alone.info.name == "transfer:digits?size=8&train=40&val=12"
 
 
 def test_a_class_with_few_images_gives_all_it_has() -> None:

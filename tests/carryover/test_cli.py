@@ -69,7 +69,7 @@ def test_plan_tells_and_does_nothing(
     typed = words("ncm", stream_of(pictures), tmp_path, "--seed", "0,1")
     assert cli(["plan", *typed[1:]]) == 0
     out = capsys.readouterr().out
-    assert out.count("to run, time not known yet") == 2
+    assert out.count("to run, time unknown") == 2
     assert not (tmp_path / "records").exists()
     assert cli(words("ncm", stream_of(pictures), tmp_path, "--quiet")) == 0
     capsys.readouterr()
@@ -102,14 +102,14 @@ def test_a_stale_record_is_told_with_what_changed(
     plan = ["plan", *command[1:]]
     for other in (["--eval-batch", "64"], ["--selection", "search"], ["--no-reuse"]):
         assert cli([*plan, *other]) == 0
-        assert "but stale" not in capsys.readouterr().out, "asked for otherwise is not out of date"
+        assert "is stale" not in capsys.readouterr().out, "asked for otherwise is not out of date"
     record = only_record(tmp_path)
     for path in (tmp_path / "records").rglob("*.json"):
         path.unlink()
     old = {**record.key_parts, "code": "another"}
     Results(tmp_path).write(msgspec.structs.replace(record, key_parts=old, key="0" * 64))
     assert cli(plan) == 0
-    assert "a record is there but stale (code changed)" in capsys.readouterr().out
+    assert "its record is stale (code changed)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "json"])
@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_the_journal_and_the_printed_command_goes_on(
     stopped = python(INTERRUPT.format(signal=name), words("meat", stream, tmp_path / "stopped", "--no-reuse"))
     assert stopped.returncode == 130, stopped.stderr
     assert "Traceback" not in stopped.stderr
-    assert "interrupted; what is done is kept. Go on with:" in stopped.stderr
+    assert "interrupted; finished work is kept. Continue with:" in stopped.stderr
     assert Results(tmp_path / "stopped").all() == ([], [])
     assert cli(["status", "--results", str(tmp_path / "stopped")]) == 0
     assert "1 interrupted" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_what_was_typed_by_hand_is_left_aside_and_named(said: Said) -> None:
     out = said("linear_probe", "ncm")
     points = 100 * (second.metrics["accuracy_last"] - first.metrics["accuracy_last"])
     assert out.startswith(f"linear_probe minus ncm, accuracy_last: {points:+.2f} points")
-    assert "Left aside, not under this contract (selection 'default'): linear_probe lr=0.5" in out
+    assert "Left out, under another contract than this one (selection 'default'): linear_probe lr=0.5" in out
     assert "(selection 'manual').\n" in out  # and no way to choose it: ncm has no such record
 
 
@@ -129,7 +129,7 @@ def test_two_variants_of_one_method_are_named_with_their_options(said: Said) -> 
     assert out.startswith("linear_probe lr=0.5 minus linear_probe lr=0.1, ")
     assert "+42.50 points" in out
     error = said("linear_probe?lr=0.5", "linear_probe?lr=0.3", code=2)
-    assert "there is no record of linear_probe?lr=0.3 on" in error
+    assert "there is no finished record of linear_probe?lr=0.3 on" in error
     assert "run --method 'linear_probe?lr=0.3'" in error
     error = said("linear_probe?lr=0.5", "linear_probe", code=2)
     assert error.endswith("choose one of them: add -o lr=0.5 or -o lr=0.1\n")
@@ -151,14 +151,16 @@ def test_typed_by_hand_beside_defaults_is_refused_with_what_there_is(typed: list
     error = said("linear_probe", "ncm", *typed, code=2)
     assert f"no records for {' '.join(typed)} under one contract" in error
     assert "linear_probe lr=0.5 (selection 'manual')" in error
-    assert error.endswith("run both methods with one, if only a default, or compare without\n")
+    assert error.endswith(
+        "type an option for both methods, if only its default, or compare without options\n"
+    )
 
 
 def test_without_a_common_contract_the_command_that_makes_one_is_said(said: Said) -> None:
     kept(said.root, measured_as("ncm", 0.5, seed=1), measured_as("linear_probe", 0.9, lr=0.5))
     error = said("linear_probe", "ncm", code=2)
     place = f"--stream '{STREAM}' --backbone tiny_vit --seed 0,1 --results {said.root}"
-    assert f"run --method linear_probe,ncm {place} measures both alike" in error
+    assert f"run --method linear_probe,ncm {place} runs both alike" in error
     error = said("linear_probe", "ncm", "--selection", "search?candidates=2", code=2)
     assert "--seed 0,1 --selection 'search?candidates=2' --results" in error
 
@@ -177,7 +179,7 @@ def test_a_fresh_record_counts_before_a_newer_stale_one(said: Said, stale: set[s
     assert f"{points:+.2f} points" in out
     assert "Stale" not in out
     stale.add(fresh.key)
-    assert "Stale, since the code has changed: ncm (seed 0); `run`" in said("linear_probe", "ncm")
+    assert "Stale, since the code changed: ncm (seed 0); `run`" in said("linear_probe", "ncm")
 
 
 # Names
@@ -229,12 +231,15 @@ def test_without_a_record_the_command_that_makes_it_is_said(
     kept(said.root, *(measured_as("ncm", 0.5, seed=seed) for seed in (1, 0)))
     error = said("linear_probe", "ncm", code=2)
     command = f"run --method linear_probe --stream '{STREAM}' --backbone tiny_vit --seed 0,1 --results"
-    assert error.startswith(f"error: there is no record of linear_probe on {STREAM} with tiny_vit; ")
+    assert error.startswith(f"error: there is no finished record of linear_probe on {STREAM} with tiny_vit; ")
     assert f"{command} {said.root} makes one" in error
     other = said("linear_probe", "ncm", stream="split-digits?per_class=11", code=2)
-    assert "there is no record of linear_probe on split-digits?per_class=11 with tiny_vit; " in other
+    assert "there is no finished record of linear_probe on split-digits?per_class=11 with tiny_vit; " in other
     other = said("ncm", "linear_probe", stream="split-digits?per_class=11", code=2)
-    assert f"there is no record of ncm on split-digits?per_class=11 with tiny_vit, but on {STREAM}; " in other
+    assert (
+        f"there is no finished record of ncm on split-digits?per_class=11 with tiny_vit, only on {STREAM}; "
+        in other
+    )
 
 
 def test_what_run_was_told_is_what_compare_is_told(
@@ -252,4 +257,6 @@ def test_what_run_was_told_is_what_compare_is_told(
     out = said("./mine.py", "ncm", "--backbone", backbone, stream=typed)
     assert re.match(r"mine\.py:Guess@[0-9a-f]{8} minus ncm, accuracy_last: ", out)
     assert f"The stream is recorded as {stream}." in out
-    assert re.search(r"Left aside, .*: mine\.py:Guess@[0-9a-f]{8} bias=2\.0 \(selection 'manual'\)\.", out)
+    assert re.search(
+        r"Left out, under .*: mine\.py:Guess@[0-9a-f]{8} bias=2\.0 \(selection 'manual'\)\.", out
+    )

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_records import made
 from test_request import typed
-from tiny_cells import ready
 
 from backbones import numerics
 from backbones.numerics import Numerics
 from benchmarks.errors import RequestError
-from benchmarks.progress import Silent
 from benchmarks.store import Store
-from carryover.cells import workers
-from carryover.cells.ready import ReadyCell, numerics_of
+from carryover.cells.executors.executor import Planned
+from carryover.cells.executors.local import LocalProcesses
+from carryover.cells.ready import numerics_of
 from carryover.records.results import Results
 
 
@@ -62,34 +62,30 @@ def test_without_gpus_jobs_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_devices_that_compute_differently_are_not_mixed(gpus: list[str], tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* do not compute alike"):
+    with pytest.raises(RequestError, match=r"cuda:0 \(H100\).* and cuda:2 \(old\).* compute differently"):
         devices(tmp_path, device="cuda:0,cuda:2")
 
 
-def test_a_cell_goes_to_the_device_with_the_fewest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first one takes longest: all others go to the other device."""
-    started: list[str] = []
+def test_a_cell_goes_to_the_device_with_the_fewest(tmp_path: Path) -> None:
+    """The first one ends last: all others go to the other device."""
+    waits = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+    started: list[str | None] = []
 
-    def start(cell: ReadyCell, device: str, words: object, results: Results) -> workers._Worker:
-        seconds = 0.1 if started else 2.0
+    def words(number: int, device: str | None) -> list[str]:
         started.append(device)
-        sleep = [sys.executable, "-c", f"import time; time.sleep({seconds})"]
-        return workers._Worker(cell, device, subprocess.Popen(sleep), time.monotonic(), tmp_path / "log")
+        if number == 4:
+            (tmp_path / "go").touch()
+        return [str(tmp_path / "go") if number == 0 else str(tmp_path)]
 
-    monkeypatch.setattr(workers, "_start", start)
-    cells = [ready("ncm", "split-digits", "tiny_vit", seed, {}) for seed in range(5)]
-    records = workers.run_apart(
-        cells,
-        lambda cell, device: [],
-        Results(tmp_path),
-        Silent(),
-        devices=["cuda:0", "cuda:1"],
-        jobs=2,
-        timeout=None,
-        report=lambda cell, record: None,
+    executor = LocalProcesses(
+        Results(tmp_path), devices=["cuda:0", "cuda:1"], jobs=2, program=[sys.executable, "-c", waits]
     )
+    cells = [made(seed=seed) for seed in range(5)]
+    planned = [Planned(one.cell, one.key, partial(words, number)) for number, one in enumerate(cells)]
+    submission = executor.submit(planned, "carryover run")
+    while set(executor.poll(submission).phases) != {"ended"}:
+        time.sleep(executor.pause)
     assert started == ["cuda:0", "cuda:1", "cuda:1", "cuda:1", "cuda:1"]
-    assert {record.status for record in records} == {"failed"}, "none of them wrote a record"
 
 
 def test_the_words_of_a_cell_name_its_device_and_those_of_the_request_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import episode_lab
 import msgspec
 import pytest
 from made_records import made
@@ -13,7 +14,7 @@ from carryover.records.record import Candidate, Cost, Record, Selection
 from carryover.records.row import Row
 
 DIGITS = "embedded-transfer?only=digits&size=32"
-EPISODES = "embedded-episodes?episodes={}&way=5&support=20"
+EPISODES = "episodes:blots+others?episodes={}&way=5&support=12"
 
 
 def recorded(cell: ReadyCell, **found: object) -> Record:
@@ -24,8 +25,8 @@ def recorded(cell: ReadyCell, **found: object) -> Record:
 
 
 def test_episodes_are_counted_and_not_their_images() -> None:
-    short, long = (ready("protonet", EPISODES.format(count), options={}) for count in (2, 200))
-    rows = tuple(Row(step=1, task=number, split="test", n=10, correct=5) for number in range(2 * 3))
+    short, long = (episode_lab.ready("protonet", EPISODES.format(count)) for count in (2, 200))
+    rows = tuple(Row(step=1, task=number, split="test", n=10, correct=5) for number in range(2 * 2))
     record = recorded(short, rows=rows, cost=Cost(train_s=0, eval_s=1, prepare_s=7))
     assert seconds(short, [record], chosen=True) == 8
     assert seconds(long, [record], chosen=True) == pytest.approx(107)

@@ -120,18 +120,18 @@ def test_workers_find_the_file_again(measured: None, pictures: Path, tmp_path: P
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_with_its_line(
-    old: str, new: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: str, new: str, said: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert old in METHOD
     path = method_file(tmp_path, METHOD.replace(old, new, 1))
-    assert cli(["run", "--method", str(path), "--results", str(tmp_path / "results")]) == 2
+    assert cli(words(str(path), stream_of(pictures), tmp_path / "results")) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert str(path) in errors[0]
     assert said in errors[0]
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["run", "--method", str(tmp_path / "none.py"), "--results", str(tmp_path / "results")]
+def test_a_file_that_is_not_there(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = words(str(tmp_path / "none.py"), stream_of(pictures), tmp_path / "results")
     assert cli(asked) == 2
     assert "none.py cannot be read (No such file or directory); give" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_a_package_that_shadows_a_room_is_named_in_one_sentence(kind: str, forei
     assert ran.returncode == 1
     last = ran.stderr.splitlines()[-1]
     where = foreign / ("methods.py" if kind == "file" else "methods")
-    assert last.startswith(f"ImportError: Carryover's package 'methods' is shadowed by {where}: rename that")
+    assert last.startswith(f"ImportError: Carryover's package 'methods' is shadowed by {where}: rename it")
 
 
 # Entry points

@@ -114,7 +114,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(typed(words, parts)) == 130
     said = capsys.readouterr().err
-    assert "Go on with" in said
+    assert "Continue with" in said
     assert f"prepare {words[0]}" in said
     assert not list(parts.glob("*.safetensors"))
     assert cli(typed(words, parts)) == 0
@@ -128,7 +128,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
     ("words", "stream", "said"),
     [
         (["ncm"], lab.STREAM, "ncm makes nothing before its first task"),
-        (["toast,ncm"], lab.STREAM, "one file at a time"),
+        (["toast,ncm"], lab.STREAM, "prepare makes one file, not 2"),
         (TOAST, "split-digits?per_class=10", "has no pool"),
         ([*TOAST, "-o", "feedback=none"], lab.STREAM, "take feedback=train"),
         (["crosstransformer", "-o", "head=random"], lab.STREAM, "take head=train"),

@@ -350,7 +350,7 @@ def test_few_shot_streams_choose_on_episodes_of_validation_classes(
 
 
 def test_a_rule_that_is_none_is_refused_before_anything_is_run(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="there is no selection 'best'"):
+    with pytest.raises(RequestError, match="unknown selection 'best'"):
         run(tmp_path, selection="best")
     assert Dial.lessons == []
 
@@ -379,7 +379,7 @@ def test_both_means_and_every_group() -> None:
 
 def test_more_epochs_than_the_rule_has_are_refused_before_anything_is_trained() -> None:
     digits, rule = "embedded-transfer?only=digits&size=32", "search?candidates=2&epochs=3"
-    said = r"epochs=9 was typed, .*may train for 3; leave epochs out, or take --selection '{}'"
+    said = r"epochs=9 was typed, .*may train for 3; leave epochs out, or write --selection '{}'"
     with pytest.raises(RequestError, match=said.format(re.escape("search?candidates=2&epochs=9"))):
         ready("linear_probe", digits, options={"epochs": "9"}, selection=rule)
     for allowed in ("search?epochs=9", "search?epochs=0", "default"):

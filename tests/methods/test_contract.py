@@ -3,75 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import contract_cases as cases
 import contract_lab as lab
+import contract_promises as contract
 import pytest
 import safetensors.torch
 import torch
-from _pytest.mark import ParameterSet
 from contract_lab import Case
 
 from carryover.check.answers import leaks
-from carryover.check.verdict import NotApplicableError
-
-CASES = lab.all_cases()
-SUPPORTED = [case for case in CASES if case.refusal is None]
-REFUSED = [case for case in CASES if case.refusal is not None]
+from carryover.new import Wanted
+from methods.base import Footprint
 
 
-def marked(*values: object) -> ParameterSet:
-    """The parameters of a test, the last of which is its case: one worker tries all promises of a case."""
-    case = values[-1]
-    assert isinstance(case, Case)
-    group = pytest.mark.xdist_group(str(case))
-    marks = [group] if lab.core(case) else [group, pytest.mark.slow]
-    return pytest.param(*values, marks=marks, id="-".join(map(str, values)))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if cases.quick(case) else [pytest.mark.slow], id=str(case))
+        for case in cases.tried()
+    ],
+)
+def test_a_method_keeps_its_promises(case: Case) -> None:
+    contract.hold(case)
 
 
-supported = pytest.mark.parametrize("case", [marked(case) for case in SUPPORTED])
-# One place of each method: what does not depend on the scenario, or takes a training of its own.
-SINGLE = [c for c in SUPPORTED if (c.backbone, c.scenario, c.options) == ("tiny_vit", "task", ())]
-ONCE = {"config", "generators", "NaN", "one class", "one image", "unknown task"}
-# `learns` and `forgetting` are below, with what they need here; episodes are in the tests of
-# the few-shot protocol; a full training by default takes minutes; `again` leads a cell as well.
-ELSEWHERE = {"learns", "forgetting", "episodes", "defaults", "cell"}
-ALWAYS = {name for name in lab.PROMISES if name not in ONCE | ELSEWHERE}
-TRIED = [(p, c) for c in SUPPORTED for p in lab.PROMISES if p in ALWAYS or (p in ONCE and c in SINGLE)]
+def test_a_refusal_is_a_sentence() -> None:
+    refused = {str(case): case.refusal for case in cases.matrix() if case.refusal is not None}
+    assert refused
+    odd = {case: said for case, said in refused.items() if not said or "\n" in said or " " not in said}
+    assert not odd
 
 
-def kept(promise: str, case: Case) -> None:
-    """The promise is tried; skipped, with the reason, where there is nothing to try it on."""
-    try:
-        lab.PROMISES[promise].check(lab.subject(case))
-    except NotApplicableError as error:
-        pytest.skip(str(error))
+class Miscounts(lab.found("ncm")):  # type: ignore[misc]
+    """Says that it stores half of what it stores."""
+
+    name = "miscounts"
+
+    def footprint(self) -> Footprint:
+        said: Footprint = super().footprint()
+        return dataclasses.replace(said, stored_bits=said.stored_bits // 2)
 
 
-@pytest.mark.parametrize(("promise", "case"), [marked(*tried) for tried in TRIED])
-def test_a_promise_is_kept(promise: str, case: Case) -> None:
-    kept(promise, case)
-
-
-@supported
-def test_what_it_says_it_supports_runs_to_the_end(case: Case) -> None:
-    learnt = lab.subject(case).learnt
-    assert learnt.method.learnt == [0, 1, 2]
-    assert len(learnt.states) == len(learnt.logits) == 3
-
-
-@pytest.mark.parametrize("case", [marked(c) for c in SUPPORTED if c.forgets_nothing])
-def test_who_stores_what_a_task_needs_forgets_nothing(case: Case) -> None:
-    kept("forgetting", case)
-
-
-@pytest.mark.parametrize("case", REFUSED, ids=str)
-def test_a_refusal_is_a_sentence(case: Case) -> None:
-    assert case.refusal
-    assert "\n" not in case.refusal
-    assert " " in case.refusal
+def test_a_broken_promise_is_told_with_its_case_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("miscounts", "tiny_vit", "class")
+    monkeypatch.setattr(lab, "found", lambda name: Miscounts)
+    monkeypatch.setattr(cases, "home", lambda name: case)
+    with pytest.raises(ExceptionGroup) as raised:
+        contract.hold(case)
+    assert [type(error).__name__ for error in raised.value.exceptions] == ["BrokenError"]
+    assert re.search(
+        r"the promise 'footprint' of miscounts-tiny_vit-class: "
+        r"expected stored_bits=12672, .*; seen: stored_bits=6336",
+        str(raised.value),
+    )
 
 
 def test_a_planted_leak_is_found() -> None:
@@ -87,6 +76,7 @@ def test_a_planted_leak_is_found() -> None:
 PROCESS = """
 import sys
 import contract_lab as lab, safetensors.torch, torch
+torch.set_num_threads(1)
 for backbone in ("tiny_vit", "tiny_swin"):
     case = lab.Case("meat", backbone, "task")
     method = lab.restored(case, open(f"{sys.argv[1]}/{backbone}.state", "rb").read())
@@ -95,6 +85,7 @@ for backbone in ("tiny_vit", "tiny_swin"):
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_predicts_old_tasks_with_the_same_bits(tmp_path: Path) -> None:
     cases = [Case("meat", backbone, "task") for backbone in ("tiny_vit", "tiny_swin")]
     for case in cases:
@@ -108,34 +99,18 @@ def test_a_fresh_process_predicts_old_tasks_with_the_same_bits(tmp_path: Path) -
             assert torch.equal(fresh[str(task)], then)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [marked(c) for c in SUPPORTED if c.backbone == "tiny_vit" and c.scenario != "domain" and not c.options],
-)
-def test_columns_stand_for_the_classes_in_the_order_learnt(case: Case) -> None:
-    rate = {"lr": 1.0 if case.method == "meat" else 1e-3}
-    known = case.config.__dataclass_fields__
-    options = tuple((name, value) for name, value in rate.items() if name in known)
-    kept("learns", dataclasses.replace(case, options=options))
-
-
-@supported
-def test_heads_are_counted(case: Case) -> None:
-    method = lab.subject(case).learnt.method
-    heads = {"task": 2, "class": 6, "domain": 6}[case.scenario]
-    if method.footprint().head and not method.footprint().exemplars:
-        assert method.footprint().head == heads * (method.backbone.info.width + 1)
-
-
-@supported
-def test_every_pass_of_a_training_is_counted(case: Case) -> None:
-    images = sum(len(task.train) for task in lab.opened(case.scenario)[0])
-    passes = sum(lab.subject(case).learnt.passes)
-    assert passes >= images
-    if getattr(case.config, "epochs", None) and not case.options:
-        assert passes == case.config.epochs * images
-
-
 def test_the_suite_is_not_blind_to_forgetting() -> None:
     learnt = lab.subject(Case("full_finetune", "tiny_vit", "task")).learnt
     assert not torch.equal(learnt.logits[0][0], learnt.logits[2][0])
+
+
+def test_a_file_among_the_small_methods_is_put_through_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nearest.py").write_text(Wanted("method", "nearest", "frozen").source())
+    monkeypatch.setattr(lab, "SMALL", tmp_path)
+    assert lab.names()[-1] == "nearest.py"
+    home = cases.home("nearest.py")
+    assert home in cases.tried()
+    assert cases.quick(home)
+    contract.hold(home)

@@ -1,8 +1,7 @@
-"""A task learnt in three trainings: the head alone, everything, and after half of a matrix is zeroed the rest.
+"""A task learnt in four trainings: the head, everything, the rest once half of a matrix is zeroed, the head.
 
-After the warm-up of LwF (Li and Hoiem, ECCV 2016) and the retraining of PackNet (Mallya and Lazebnik, CVPR
-2018); then the head alone on features that are drawn around class means, as SLCA aligns it (Zhang et al., ICCV
-2023).
+After the warm-up of LwF (Li and Hoiem, ECCV 2016), the retraining of PackNet (Mallya and Lazebnik, CVPR
+2018), and the alignment of the head on features drawn around class means of SLCA (Zhang et al., ICCV 2023).
 """
 
 from __future__ import annotations
