@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from carryover.metrics.kind import Kind, Place
+from carryover.metrics.kind import Entry, Kind
 from carryover.metrics.line import Column, Line, metric_column
 from carryover.records.record import Record
 from carryover.records.row import Row
@@ -54,7 +54,7 @@ class Continual(Kind):
             metric_column("forget-\nting %", "forgetting_last", 1),
         ]
 
-    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
+    def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
         """Each task after the last one was learnt."""
         last = max((row.step for row in record.rows if row.split == "test"), default=0)
         found = super().counting(record, metric)

@@ -18,7 +18,7 @@ from carryover.metrics.line import Column, Line
 from carryover.records.record import Record
 from carryover.records.row import Row, unpack_hits
 
-Place = tuple[int, int]  # step and task
+Entry = tuple[int, int]  # of a matrix: step and task
 Wins = NDArray[np.int64]
 
 
@@ -53,7 +53,7 @@ class Kind(ABC):
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
         """The columns of a table that show metrics; parts: the tasks' names; groups: those they are in."""
 
-    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
+    def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
         """The test rows on which two methods are compared; `metric` may be of one task or group alone."""
         rows = [row for row in record.rows if row.split == "test"]
         kind, _, name = metric.partition("/")
@@ -81,7 +81,7 @@ class Kind(ABC):
         return tested, tested
 
 
-def wins_of(a: Mapping[Place, Row], b: Mapping[Place, Row], place: Place) -> Wins | None:
+def wins_of(a: Mapping[Entry, Row], b: Mapping[Entry, Row], place: Entry) -> Wins | None:
     """Of one row: 1 where only a was right, -1 where only b was; None where a record holds no hits of it."""
     first, second = a.get(place), b.get(place)
     if first is None or second is None or first.hits is None or second.hits is None:

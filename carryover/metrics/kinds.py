@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 
 from benchmarks.errors import unknown
-from carryover.metrics.kind import Kind, Place
+from carryover.metrics.kind import Entry, Kind
 from carryover.metrics.line import Column, Line, metric_column
 from carryover.records.record import Record
 from carryover.records.row import Row
@@ -43,7 +43,7 @@ class Unknown(Kind):
             for number, name in enumerate(names)
         ]
 
-    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
+    def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
         """None: which rows count is not known."""
         return {}
 

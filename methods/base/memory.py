@@ -20,7 +20,7 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
 from methods.base.method import Context
 
-Rule = Literal["all", "reservoir", "class_balanced"]
+Retention = Literal["all", "reservoir", "class_balanced"]
 Item = tuple[int, int, int, int]  # table, row in it, task, label within the task
 
 
@@ -32,7 +32,7 @@ class Memory:
     is filled by a reservoir of its own, and gives up its last images as classes come.
     """
 
-    def __init__(self, context: Context, capacity: int | None, rule: Rule = "reservoir") -> None:
+    def __init__(self, context: Context, capacity: int | None, rule: Retention = "reservoir") -> None:
         self.context = context
         self.capacity = capacity
         self.rule = rule

@@ -90,7 +90,13 @@ class Method(ABC):
 
     @dataclass(frozen=True)
     class Config:
+        """search: what is tried of each option where options are searched for, its own value first."""
+
         search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+
+        def space(self) -> Mapping[str, Sequence[Any]]:
+            """What of `search` is tried with these options."""
+            return self.search
 
     @classmethod
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
