@@ -221,6 +221,7 @@ def test_two_submissions_of_one_cell_at_once_have_files_and_logs_of_their_own(tm
     assert {one.id for one in found} == {one.id for one in both}
     logs = [tmp_path / one.cells[0].log for one in both]
     assert logs[0] == tmp_path / "logs" / f"{cell.key}.log"
+    assert logs[1] != logs[0]
     for log in logs:
         wait_for(lambda log=log: log.exists() and log.read_text() == "here\n")
     executors[0].stop(both[0])
@@ -306,7 +307,9 @@ def test_the_workers_of_a_killed_submitter_are_stopped_through_the_file(
 ) -> None:
     submitter.kill()
     submitter.wait()
-    LocalProcesses(Results(tmp_path)).stop(only(tmp_path))
+    outdated = only(tmp_path)
+    outdated.cells[1].handle = {}  # as if it had been read before that one was started
+    LocalProcesses(Results(tmp_path)).stop(outdated)
     assert not any(one.alive() for one in workers(only(tmp_path)))
     assert seen(tmp_path).phases == ("lost", "lost", "lost")
 
