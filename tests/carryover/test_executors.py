@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -170,6 +171,7 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
         "more": whole | {"id": "more", "schema": "1.7", "walltime": 3},
         "elsewhere": whole | {"id": "elsewhere", "executor": "grid"},
         "handle": whole | {"id": "handle", "handle": {"job": "17"}},
+        "renamed": whole | {"id": "../records"},
     }
     for name, value in variants.items():
         (files.folder / f"{name}.json").write_bytes(msgspec.json.encode(value))
@@ -181,12 +183,12 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
         f"set aside: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
     )
     for name, why in (
-        ("none", "it is no submission"),
-        ("torn", "its JSON is broken"),
-        ("folder", "directory"),
+        ("none", "it is no submission: "),
+        ("torn", "its JSON is broken: "),
+        ("renamed", "it says that it is submission '../records'"),
+        ("folder", "[Errno "),
     ):
-        assert f"{name}.json: " in err
-        assert why in err
+        assert f"{name}.json: {why}" in err
     assert "this version of carryover has no executor 'grid' to ask" in out
     assert {one.id for one in files.all()[0]} == {good.id, "more", "elsewhere", "handle"}
     forget_gone(Results(tmp_path), [made("ncm", 0).cell])
@@ -285,6 +287,18 @@ def test_a_number_that_was_given_to_another_process_is_not_taken_for_ours(
         assert ours[0].alive(), "it is not in the file any more"
         process.stop([ours[0], Process.of(stranger.pid)])
         assert stranger.wait() == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps")
+def test_where_there_is_no_proc_ps_tells_the_same() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
+        born = process._born_by_ps(started.pid)
+        assert born
+        assert str(time.localtime().tm_year) in born
+        assert process._born_by_ps(started.pid) == born
+        started.kill()
+        wait_for(lambda: process._born_by_ps(started.pid) is None)  # it has yet to be waited for
+    assert process._born_by_ps(started.pid) is None
 
 
 # Stopped
