@@ -248,7 +248,7 @@ def test_when_the_submitter_is_killed_its_workers_go_on_and_status_says_so(
     assert not polled.watched
     assert cli(["status", "--results", str(tmp_path)]) == 0
     said = (
-        "The process that submitted it is gone; 2 cells run on without it, up to the record; "
+        "The process that submitted it is gone: 2 still running, up to the record, "
         "1 ended without a record or never started. Go on with:\n    carryover run --jobs 2\n"
     )
     assert said in capsys.readouterr().out
@@ -259,7 +259,7 @@ def test_when_the_submitter_is_killed_its_workers_go_on_and_status_says_so(
     wait_for(lambda: seen(tmp_path).phases == ("lost", "lost", "lost"))
     assert cli(["status", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "is gone; 3 ended without a record or never started. Go on with:" in out
+    assert "is gone: 3 ended without a record or never started. Go on with:" in out
     Results(tmp_path).write(made("ncm", 0))
     forget_gone(Results(tmp_path), every[1:2])
     assert only(tmp_path).id == polled.submission.id, "the third is nowhere recorded"
@@ -527,7 +527,7 @@ def test_workers_in_earnest_are_stopped_with_their_parent_or_found_again(
         assert [one.alive() for one in running] == [True, True]
         assert cli(["status", "--results", str(tmp_path)]) == 0
         out = capsys.readouterr().out
-        assert "2 cells run on without it" in out
+        assert "2 still running, up to the record" in out
         assert submission.command in out
         LocalProcesses(Results(tmp_path)).stop(only(tmp_path))
         assert seen(tmp_path).phases == ("lost", "lost")
