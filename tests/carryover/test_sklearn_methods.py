@@ -161,5 +161,5 @@ def test_a_classifier_that_only_predicts_gives_one_hot() -> None:
 
 
 def test_unknown_methods_are_told_of_both(measured: None) -> None:
-    with pytest.raises(RequestError, match=r"\./FILE\.py is one as it is, and so is sklearn:CLASS"):
+    with pytest.raises(RequestError, match=r"\./FILE\.py runs a file, and sklearn:CLASS a classifier"):
         catalogue.method_class("nothing")
