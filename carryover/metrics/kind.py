@@ -1,7 +1,7 @@
 """`Kind`: how the records of a protocol are read: its metrics, the primary one, the columns of a table.
 
-`protocols/X.py` makes rows and enters the key. `metrics/X.py` declares a `Kind`, reads rows and enters none, so
-that a new metric makes no record stale. Metrics are computed when a record is read.
+`protocols/X.py` makes rows and enters the key. `metrics/X.py` declares a `Kind`, reads rows and enters none,
+so that a new metric makes no record stale. Metrics are computed when a record is read.
 """
 
 from __future__ import annotations
