@@ -101,7 +101,7 @@ def test_options_are_the_classifiers_own_and_are_typed() -> None:
         (SVC, ["random_state=1"], "unknown option"),
         ("sklearn:sklearn.LinearSVC", [], "did you mean sklearn:sklearn.svm.LinearSVC?"),
         ("sklearn:LinearSVC", [], "did you mean sklearn:sklearn.svm.LinearSVC?"),
-        ("sklearn:sklearn.svm.SVR", [], "is no classifier of scikit-learn's kind"),
+        ("sklearn:sklearn.svm.SVR", [], "is not a scikit-learn classifier"),
         ("sklearn:sklearn.multiclass.OneVsRestClassifier", [], "needs its estimator, which cannot be typed"),
         ("sklearn:", [], "cannot be imported"),
     ],
