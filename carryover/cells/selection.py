@@ -251,7 +251,8 @@ def _best(run: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Path
         said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
         more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
         way = (
-            f"; the method trains for longer: write --selection '{SEARCH}?epochs=0', which keeps its epochs"
+            f"; the method trains for longer than that: write --selection '{SEARCH}?epochs=0', which leaves "
+            "the number of epochs to it"
             if all(made.reason.startswith(OVER) for made, _ in pairs)
             else ""
         )

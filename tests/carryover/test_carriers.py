@@ -1,4 +1,4 @@
-"""What carries bytes and never makes them stands outside the keys: the rows stay whatever constant is changed.
+"""What carries bytes and never makes them stands outside the keys: the rows stay whatever is changed there.
 
 Each constant in the files of `CARRIERS` is changed in turn, and a cell is run by the changed code, in a
 process of its own. It ends with the same rows, or it says that it cannot go on; never with others.
