@@ -62,14 +62,14 @@ def check_options(what: str, owner: type, attribute: str) -> None:
             "import the type at run time"
         ) from None
     for field in dataclasses.fields(options):
-        place = where(options, field.name)
         if not _typeable(hints[field.name]):
             raise RequestError(
-                f"{what}: {place} has the option {field.name} of the type {_named(hints[field.name])}, "
-                "which cannot be typed on a command line; take bool, int, float, str, None, a Literal, or a "
-                "tuple of these"
+                f"{what}: {where(options, field.name)} has the option {field.name} of the type "
+                f"{_named(hints[field.name])}, which cannot be typed on a command line; take bool, int, "
+                "float, str, None, a Literal, or a tuple of these"
             )
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            place = where(options, field.name)  # not for every option of every method: it reads the source
             raise RequestError(f"{what}: {place} has the option {field.name} without a default; give it one")
 
 
