@@ -1,4 +1,4 @@
-# Carryover. `make help` lists what there is; every target builds .venv from requirements.lock if it is missing or older.
+# Carryover. `make help` lists the targets; each builds .venv from requirements.lock if it is missing or outdated.
 
 PYTHON   ?= python3
 VENV     := .venv
@@ -6,10 +6,10 @@ BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 DOCS     := .venv-docs
 
-# A package `carryover` in it is another project's, or this one under its old name: it runs instead of ours.
+# A package `carryover` in .venv is another project's, or this one under its old name: it would run instead of ours.
 NAMESAKE := $(basename $(notdir $(wildcard $(VENV)/lib/python*/site-packages/carryover-[0-9]*.dist-info)))
 
-# Empty ones are left to carryover's own defaults.
+# Empty variables use the defaults of carryover.
 METHOD   ?= meat
 STREAM   ?=
 BACKBONE ?=
@@ -30,66 +30,66 @@ CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
 .DEFAULT_GOAL := help
 .PHONY: help new check bench plan report reference status ls pretrain test test-slow lint format perf docs lock clean
 
-help: ## This list
+help: ## Show this list
 	@echo 'Carryover: what a vision model carries over from one task to the next.'
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= DEVICE= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what is run;'
+	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= DEVICE= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what runs;'
 	@echo "  now: $(METHOD)$(if $(STREAM), on $(STREAM))$(if $(BACKBONE), with $(BACKBONE)), seed $(SEEDS)."
 
-bench: $(READY) ## Run METHOD on STREAM with BACKBONE, show the table
+bench: $(READY) ## Run METHOD on STREAM with BACKBONE and show the table
 	@$(BIN)/carryover run $(CELLS) --jobs '$(JOBS)'
 
-plan: $(READY) ## What `make bench` would do, and how long it takes
+plan: $(READY) ## Show what `make bench` would do, and how long it takes
 	@$(BIN)/carryover plan $(CELLS)
 
-report: $(READY) ## Tables of everything recorded
+report: $(READY) ## Show all records as tables
 	@$(BIN)/carryover report
 
-status: $(READY) ## What is recorded, running, failed or interrupted
+status: $(READY) ## Count the records; list running, failed and interrupted cells
 	@$(BIN)/carryover status
 
-ls: $(READY) ## Methods, streams and backbones
+ls: $(READY) ## List methods, streams and backbones
 	@$(BIN)/carryover ls
 
-reference: $(READY) ## Run what results/reference/cells names, JOBS at a time, and put the records beside it
+reference: $(READY) ## Run the cells in results/reference/cells, JOBS at a time, and put the records beside it
 	grep -v '^#' results/reference/cells | xargs -L 1 $(BIN)/carryover run --results .reference --jobs '$(JOBS)'; \
 	  ended=$$?; cd .reference && find records -name '*.json' -exec grep -l '"status": *"ok"' {} + | \
 	  tar cf - -T - | tar xf - -C ../results/reference && exit $$ended
 
-new: $(READY) ## Write a new METHOD that already runs (KIND=gradient, frozen or episodic)
+new: $(READY) ## Write a new METHOD that already runs (KIND=gradient, frozen, episodic, replay, distillation, penalty)
 	@$(BIN)/carryover new method '$(METHOD)' --kind '$(KIND)'
 
-check: $(READY) ## Try every promise of METHOD on tiny streams and backbones
+check: $(READY) ## Test every promise of METHOD on tiny streams and backbones
 	@$(BIN)/carryover check '$(METHOD)' $(TYPED)
 
-pretrain: $(READY) ## Make BACKBONE from the images of SOURCE (OBJECTIVE=supervised, mae or simclr)
+pretrain: $(READY) ## Pretrain BACKBONE on the images of SOURCE (OBJECTIVE=supervised, mae or simclr)
 	@$(BIN)/carryover pretrain '$(BACKBONE)' --source '$(SOURCE)' --objective '$(OBJECTIVE)' $(TYPED)
 
-test: $(READY) ## The tests; no network, GPU or data needed
+test: $(READY) ## Run the tests; they need no network, GPU or data
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-slow: $(READY) ## The tests that take longer: kills, real processes, real data if CARRYOVER_DATA is set
+test-slow: $(READY) ## Run the slow tests: kills, real processes, real data if CARRYOVER_DATA is set
 	$(BIN)/python -m pytest -n auto -m slow
 
-lint: $(READY) ## ruff, mypy, and the floors of the house
+lint: $(READY) ## Run ruff, mypy, and the check of imports between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## Let ruff put the code in order
+format: $(READY) ## Format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-perf: $(READY) ## Measure what is promised about speed
+perf: $(READY) ## Measure the promised speed
 	$(BIN)/python tests/perf
 
-docs: $(READY) $(DOCS)/.ready ## Build the site: site/index.html, complete without a network
+docs: $(READY) $(DOCS)/.ready ## Build the site, site/index.html, which needs no network
 	$(BIN)/python docs/catalogue
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
-	@echo 'site/index.html is there, to be opened as a file or served'
+	@echo 'built site/index.html; open it as a file, or serve it'
 
 lock: ## Pin every dependency again (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
@@ -97,7 +97,7 @@ lock: ## Pin every dependency again (needs uv)
 	uv pip compile --group pyproject.toml:docs --universal --generate-hashes \
 	  --no-emit-index-url --no-header --python-version 3.11 --upgrade -o requirements-docs.lock
 
-clean: ## Remove the environment and what tools left behind
+clean: ## Remove the environment and the caches of tools
 	rm -rf $(VENV) $(DOCS) site docs/generated .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 
 ifneq ($(NAMESAKE),)
@@ -108,7 +108,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Carryover needs Python 3.11 or newer, and $(PYTHON) is older; set PYTHON=..." >&2; exit 2; }
 	@echo 'Setting up $(VENV) from requirements.lock (once; several gigabytes with PyTorch)'
-	@$(if $(NAMESAKE),echo 'Taking $(NAMESAKE) out of $(VENV): Carryover is the package carryover-bench')
+	@$(if $(NAMESAKE),echo 'Removing $(NAMESAKE) from $(VENV), since Carryover is the package carryover-bench')
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock && \

@@ -1,5 +1,5 @@
-"""How a backbone is adapted: one file (or folder) per method, and `base/`, on which they stand.
+"""Methods, which adapt a backbone: one file (or folder) per method, and their shared base in `base/`.
 
-A method is a subclass of `methods.base.Method` with a `name`; putting its file here is all that it
-takes to be found. Methods know no protocol: they learn a task and predict.
+A method is a subclass of `methods.base.Method` with a `name`; a file here is found without registration.
+Methods know no protocol: they learn a task and predict.
 """

@@ -23,7 +23,7 @@ was just set to zero is felt as soon as it moves; (12) falls from b(0) at t_i to
 jump; and the norms are not squared.
 
 Trains lora_B (P), lora_E (Lambda) and lora_A (Q) of all r_0 triplets: 221,256 on ViT-B/16. Every training
-starts its averages and its choice anew, also where one update is trained on and on.
+starts its averages and its choice anew, even if one update is trained further on every task.
 
 Stored per task (or once): P, Lambda and Q of all triplets, also of those that ended as zero, and the head.
 """
@@ -198,7 +198,7 @@ class Layer:
 
 
 class Allocation:
-    """The triplets that are kept among those of all layers, and what the choice rests on.
+    """The triplets that are kept, among those of all layers, and the averages that decide it.
 
     `tensors`, which change in place: Ibar and Ubar of every weight, and for each triplet whether it is kept.
     """

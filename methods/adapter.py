@@ -6,7 +6,7 @@ h is what a sublayer returns, before its residual connection: the MLP's (Pfeiffe
 that of attention (Houlsby). Trained are `adapter.down` and `adapter.up`; the first starts as PyTorch's
 Linears do and the second at zero (with both at zero nothing would ever move).
 
-Step 0: the plain network. Count: blocks * (2 r D + r + D) per place, 156,768 on ViT-B/16 with r = 8 after
+Identity at init. Count: blocks * (2 r D + r + D) per place, 156,768 on ViT-B/16 with r = 8 after
 the MLP, as the 0.16 M of VTAB's tables. Stored per task (or once): the bottlenecks and the head.
 """
 

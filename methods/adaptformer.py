@@ -5,7 +5,7 @@
 as in the paper's equation 3; its public code takes x' without norm. Trained are `adaptformer.down`
 (Kaiming uniform, as LoRA's A; bias 0) and `adaptformer.up` (zero).
 
-Step 0: the plain network. Count: blocks * (2 r D + r + D), 1,189,632 on ViT-B/16 with r = 64. Stored per
+Identity at init. Count: blocks * (2 r D + r + D), 1,189,632 on ViT-B/16 with r = 64. Stored per
 task (or once): the bottlenecks and the head.
 """
 

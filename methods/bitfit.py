@@ -2,9 +2,9 @@
 
 Trains every parameter of the network that is named `bias`: of Linears, convolutions and norms. The
 biases of a Swin's relative positions are tables of weights and stay. On a ConvNet these are mostly
-BatchNorm's, which then also follows the statistics of what it is trained on.
+BatchNorm's, which then also follows the statistics of its training images.
 
-Step 0: the plain network. Count: 102,912 on ViT-B/16. Stored per task (or once): the biases, a
+Identity at init. Count: 102,912 on ViT-B/16. Stored per task (or once): the biases, a
 BatchNorm's statistics, and the head.
 """
 

@@ -56,7 +56,7 @@ class FinetuneHead(Method):
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (0.1, 0.01, 1e-3), "steps": (50, 100, 200)}
 
         def space(self) -> Mapping[str, Sequence[Any]]:
-            """Where passes are counted, their number says how many steps there are."""
+            """The search space; if `epochs` is given, it sets the number of steps."""
             return self.search if self.epochs is None else {"lr": self.search["lr"]}
 
     config: Config

@@ -1,7 +1,7 @@
 """Joint training: at each task the network starts over and trains on all data so far.
 
-The upper bound of a continual stream, not a continual method: it keeps every training image, and
-says so (`exemplars`).
+The upper bound of a continual stream, not a continual method: it keeps every training image, which
+`exemplars` counts.
 
 Stored: the network (with probe=true only the heads) and all training images seen.
 """

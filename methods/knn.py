@@ -4,7 +4,7 @@
 
 With k = 1, the default and Meta-Dataset's choice, the class of the nearest image wins. With k > 1 it is
 the class whose k nearest images are nearest on average (fewer where it has fewer), so that logits have no
-ties, which a vote among five classes is full of. s: the cosine, or minus the squared distance.
+ties, unlike a vote among five classes. s: the cosine, or minus the squared distance.
 
 Stored per task: the feature of every training image, float32, with its class; no image is kept.
 """
@@ -33,7 +33,7 @@ class KNN(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
         """
-        k: neighbours looked at in each class
+        k: nearest neighbours in each class
         metric: "cosine" or "euclidean" (minus the squared distance)
         """
 

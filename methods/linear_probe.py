@@ -57,7 +57,7 @@ class LinearProbe(Method):
         }
 
         def space(self) -> Mapping[str, Sequence[Any]]:
-            """The exact solution knows none of SGD's options."""
+            """The search space; the exact solution has none of SGD's options."""
             return {"C": (0.1, 1.0, 0.01, 10.0)} if self.solver == "exact" else self.search
 
     config: Config

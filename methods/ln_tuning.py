@@ -3,9 +3,9 @@
 LayerNorms of a transformer as in Kim et al., "How to Adapt Your Large-Scale Vision-and-Language Model"
 (2021) and Basu et al., "Strong Baselines for Parameter-Efficient Few-Shot Fine-Tuning" (AAAI 2024);
 BatchNorms of a ConvNet as in Frankle et al., "Training BatchNorm and Only BatchNorm" (ICLR 2021), which
-then also follow the statistics of what they are trained on.
+then also follow the statistics of their training images.
 
-Trains weight and bias of every LayerNorm, BatchNorm and GroupNorm. Step 0: the plain network. Count:
+Trains weight and bias of every LayerNorm, BatchNorm and GroupNorm. Identity at init. Count:
 38,400 on ViT-B/16. Stored per task (or once): those, a BatchNorm's statistics, and the head.
 """
 

@@ -3,8 +3,8 @@
     logit_c(x) = -|| f(x) - mu_c ||^2,   mu_c = mean of f over the training images of class c
 
 (Mensink et al., TPAMI 2013; with a pretrained backbone the SimpleCIL of Zhou et al., 2024, up to its
-cosine.) Learns each class once and forgets nothing; a domain stream updates the means of the shared
-classes. Nothing trains.
+cosine.) Learns each class once and forgets nothing; a domain-incremental stream updates the means of the
+shared classes. Nothing trains.
 
 Stored per task: one mean and one count per class.
 """

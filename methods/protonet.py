@@ -30,7 +30,7 @@ class ProtoNet(Method):
 
     @dataclass(frozen=True)
     class Config(Method.Config):
-        """Nothing to choose."""
+        """No options."""
 
     config: Config
 

@@ -6,7 +6,7 @@ B is the frozen network. S is this project's small ConvNet on the same image: fo
 each with a norm over groups of channels and a GELU, their mean over the map, and a Linear to B's width; the
 paper copies or distils B, VTAB's baseline takes an AlexNet. Trained are `side.alpha` and S.
 
-Step 0 is *not* the plain network: alpha is 0, so the features are half of B's and half of S's, which starts
+*Not* identity at init: alpha is 0, so the features are half of B's and half of S's, which starts
 at random. Count: 196,993 on ViT-B/16, 97,920 + 129 C + 1 for a width of C with these channels. Stored per
 task (or once): S, alpha and the head.
 """

@@ -2,12 +2,12 @@
 
     carryover run --method sklearn:sklearn.svm.LinearSVC -o C=0.1
 
-Its options are the classifier's own (`random_state` is drawn from the method's seed). A task-incremental
-stream gives each task a classifier; elsewhere there is one, fitted anew on the features of all tasks so
-far. The logits are `decision_function`, or `predict_proba`, or one-hot of `predict`.
+Its options are those of the classifier (`random_state` is drawn from the method's seed). In a
+task-incremental stream each task has a classifier; otherwise one classifier is fitted again on the features
+of all tasks so far. The logits are `decision_function`, or `predict_proba`, or one-hot of `predict`.
 
-Stored per task: the features it was fitted on, 32 bits a value, and their classes; no images. A restored
-one is fitted again, on one thread and with the same seed, and is the same.
+Stored per task: the features it was fitted on, 32 bits per value, and their classes; no images. After a
+restore it is fitted again, on one thread and with the same seed, with the same result.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SklearnClassifier(Method):
 
     @classmethod
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
-        """Options are tried on four points: scikit-learn checks them only when it fits."""
+        """Fits four points to check the options, since scikit-learn checks them only in `fit`."""
         points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
         with warnings.catch_warnings(action="ignore"):
             try:
@@ -154,7 +154,7 @@ class SklearnClassifier(Method):
 
 
 def classifier_method(path: str) -> type[SklearnClassifier]:
-    """The method around a classifier, by its import path; RequestError for what is none."""
+    """The method of a classifier, by its import path; RequestError if it is not a classifier."""
     module, _, attribute = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -165,7 +165,7 @@ def classifier_method(path: str) -> type[SklearnClassifier]:
         isinstance(found, type) and hasattr(found, "fit") and hasattr(found, "predict") and _classifies(found)
     ):
         raise RequestError(
-            f"method 'sklearn:{path}' is no classifier of scikit-learn's kind; take one that is"
+            f"method 'sklearn:{path}' is not a scikit-learn classifier; take a subclass of ClassifierMixin"
         )
     options = []
     for name, parameter in inspect.signature(found).parameters.items():
@@ -218,7 +218,7 @@ def _scores(fitted: Any, features: np.ndarray) -> np.ndarray:
 
 
 def _value(said: object) -> object:
-    """A typed word as the value that it means: a number, true, false, none, or itself."""
+    """The value of a typed word: a number, true, false, none, or the word itself."""
     if not isinstance(said, str):
         return said
     words = {"true": True, "false": False, "none": None, "null": None}

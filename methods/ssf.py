@@ -5,7 +5,7 @@
 The network is frozen; trained are `ssf.scale` (gamma) and `ssf.shift` (beta) of each operation. The
 public code draws gamma around 1 and beta around 0; here they are 1 and 0.
 
-Step 0: the plain network. Count: 205,824 on ViT-B/16. Stored per task (or once): gamma, beta and the head.
+Identity at init. Count: 205,824 on ViT-B/16. Stored per task (or once): gamma, beta and the head.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SSF(ParameterEfficient):
 
 
 def _channels(module: nn.Module) -> int:
-    """How many channels an operation puts out; 0 for what is none."""
+    """The output channels of an operation; 0 for other modules."""
     if isinstance(module, nn.Linear):
         return module.out_features
     if isinstance(module, nn.Conv2d):

@@ -325,7 +325,7 @@ def test_the_command_line_page_has_every_option(generated: Path) -> None:
         for option in command.params:
             if isinstance(option, click.Option):
                 assert (option.opts[-1] in part) is not option.hidden, f"{name} {option.opts}"
-    assert "[gradient|frozen|episodic]" in text  # no backslash: it would be seen
+    assert "[gradient|frozen|episodic|replay|distillation|penalty]" in text  # no backslash: it would be seen
 
 
 # What `make docs` builds

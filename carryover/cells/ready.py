@@ -21,7 +21,7 @@ from benchmarks.store import Store
 from benchmarks.stream import Place, Stream
 from carryover.cells.key import code_of, content_of, protocol_module, sha256_of
 from carryover.cells.request import Request
-from carryover.cells.selection import Rule, space_of
+from carryover.cells.selection import Rule
 from carryover.metrics.kinds import kind_of
 from carryover.plugins.catalogue import backbone_plugin, method_class, stream_class
 from carryover.plugins.code import Reach
@@ -124,7 +124,7 @@ class ReadyCell:
 
     @property
     def _space(self) -> dict[str, list[Any]]:
-        return {name: list(values) for name, values in space_of(self.config).items()}
+        return {name: list(values) for name, values in self.config.space().items()}
 
     @cached_property
     def choice(self) -> str:

@@ -100,19 +100,10 @@ def candidates(config: Any, fixed: Mapping[str, Option], rule: Rule) -> list[tup
     names = [field.name for field in dataclasses.fields(config)]
     budget: dict[str, Option] = {"epochs": rule.epochs, "min_steps": 0} if rule.epochs else {}
     forced = {name: value for name, value in budget.items() if name in names and name not in fixed}
-    space = {
-        name: values for name, values in space_of(replace(config, **forced)).items() if name not in fixed
-    }
+    space = {name: values for name, values in replace(config, **forced).space().items() if name not in fixed}
     grid = itertools.islice(itertools.product(*reversed(space.values())), rule.candidates)
     points = [dict(zip(space, reversed(point), strict=True)) for point in grid]
     return [(_as_read(point), replace(config, **forced | point)) for point in points]
-
-
-def space_of(config: Any) -> Mapping[str, Sequence[Any]]:
-    """The search space of a config: `search` of its class, or the result of its own `space`."""
-    space = getattr(config, "space", None)
-    found: Mapping[str, Sequence[Any]] = type(config).search if space is None else space()
-    return found
 
 
 def select(
@@ -260,7 +251,8 @@ def _best(run: ValidationRun, pairs: Sequence[tuple[Candidate, Any]], path: Path
         said = "; ".join(f"{_named(made.options)}: {made.reason}" for made, _ in pairs[:TOLD])
         more = f"; {len(pairs) - TOLD} more in choices/{path.name}" if len(pairs) > TOLD else ""
         way = (
-            f"; the method trains for longer: write --selection '{SEARCH}?epochs=0', which keeps its epochs"
+            f"; the method trains for longer than that: write --selection '{SEARCH}?epochs=0', which leaves "
+            "the number of epochs to it"
             if all(made.reason.startswith(OVER) for made, _ in pairs)
             else ""
         )

@@ -32,12 +32,12 @@ class Lesson:
 
 
 def lesson_of(stream: Stream) -> Lesson:
-    """All tasks of a continual stream; only the first task of other streams."""
+    """All tasks of a stream in sequence; only the first task of other streams."""
     info, (tasks, exam) = stream.info, stream.open(0)
-    if info.protocol == "continual":
+    if info.in_sequence:
         return Lesson(info, tasks, exam)
     first = tasks[0]
-    if info.protocol == "few_shot":
+    if info.episodes:
         task = replace(first, id=0)
         sizes = (len(first.train), 0, len(exam.inputs(first.id)))
         info = replace(

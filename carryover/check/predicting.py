@@ -130,7 +130,7 @@ def unknown_task(subject: Subject) -> None:
 def in_batches(subject: Subject) -> None:
     """`score_episodes` predicts what a fresh instance for each episode predicts."""
     stream = subject.stream
-    if stream.info.protocol != "few_shot":
+    if not stream.info.episodes:
         not_applicable("only few-shot streams have episodes")
     method, lesson = subject.prepared(info=stream.info), subject.lesson
     task = lesson.tasks[0]

@@ -51,7 +51,7 @@ def again(subject: Subject) -> None:
     """The same cell gives the same rows again, with other workers and without reuse."""
     with batches_by_workers():
         second, states = subject.cell(workers=3, reuse=False)
-    if subject.stream.info.protocol != "continual":
+    if not subject.stream.info.in_sequence:
         first = subject.first_cell
         expect(second.rows == first.rows, "the rows of the first run", "other rows in the second")
         _same_predictions(first.predicted, second.predicted)

@@ -92,15 +92,13 @@ def _show_submission(submission: Submission, results: Results) -> list[str]:
 
 
 def _unwatched(counts: Counter[Phase]) -> str:
-    """In a sentence, what becomes of cells whose submitter was killed."""
-    parts = ["The process that submitted it is gone"]
-    if running := counts["running"]:
-        parts.append(
-            f"{running} {'cells run' if running > 1 else 'cell runs'} on without it, up to the record"
-        )
+    """What becomes of cells whose submitter was killed."""
+    parts = []
+    if counts["running"]:
+        parts.append(f"{counts['running']} still running, up to the record")
     if counts["lost"]:
         parts.append(f"{counts['lost']} ended without a record or never started")
-    return "; ".join(parts) + "."
+    return f"The process that submitted it is gone: {', '.join(parts) or 'all ended'}."
 
 
 def _when(moment: datetime.datetime) -> str:

@@ -1,1 +1,1 @@
-"""What is computed from the rows of records, one file a protocol. No key holds any of it."""
+"""Metrics, computed from the rows of records, in one file per protocol. Nothing here enters a key."""

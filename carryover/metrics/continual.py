@@ -1,4 +1,4 @@
-"""Every continual-learning metric, under an explicit name, from one accuracy matrix.
+"""Computes every continual-learning metric, under an explicit name, from one accuracy matrix.
 
 a[t, i]: accuracy on task i's test set after learning task t; row 0 is before learning anything.
 The same words mean different things in different libraries, so the whole matrix is stored and each
@@ -17,7 +17,7 @@ variant has a name of its own (T tasks, i and t from 1 as in the papers):
     forgetting_stepwise        mean_{t<T} mean_{i<=t} a[t,i] - a[t+1,i]    CODA-Prompt's code
     forward_transfer           mean_{i>=2} a[i-1,i] - a[0,i]     GEM, its b being row 0
 
-A metric that needs an entry that is not there, or a second task, is absent: never 0, never NaN.
+A metric that needs a missing entry, or a second task, is absent: never 0, never NaN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from carryover.metrics.kind import Kind, Place
+from carryover.metrics.kind import Entry, Kind
 from carryover.metrics.line import Column, Line, metric_column
 from carryover.records.record import Record
 from carryover.records.row import Row
@@ -37,7 +37,7 @@ Counts = NDArray[np.int64]
 
 
 class Continual(Kind):
-    """A matrix of accuracies; after the last task every task's images count."""
+    """The accuracy matrix of tasks learnt in order; comparisons use the images after the last task."""
 
     name = "continual"
     title = "continual"
@@ -54,8 +54,8 @@ class Continual(Kind):
             metric_column("forget-\nting %", "forgetting_last", 1),
         ]
 
-    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
-        """Each task after the last one was learnt."""
+    def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
+        """The rows of all tasks after the last task was learnt."""
         last = max((row.step for row in record.rows if row.split == "test"), default=0)
         found = super().counting(record, metric)
         return {place: row for place, row in found.items() if place[0] == last}
@@ -65,15 +65,15 @@ KIND = Continual()
 
 
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:
-    """The metrics above of a run's test rows, as fractions in [0, 1] (differences in [-1, 1])."""
+    """The metrics above, from the test rows of a run, as fractions in [0, 1] (differences in [-1, 1])."""
     return from_matrix(*accuracy_matrix(rows))
 
 
 def accuracy_matrix(rows: Iterable[Row], split: str = "test") -> tuple[Matrix, Counts]:
-    """Accuracies (T+1, T), NaN where a row is missing or null, and the numbers of images (T+1, T).
+    """Accuracies (T+1, T), NaN where a row is missing or null, and numbers of images (T+1, T).
 
-    Row t holds step t, column i task id i (from 0, so that task i is learnt in step i+1). ValueError
-    for no rows of this split, two rows of one place, or a place outside the matrix.
+    Row t holds step t, column i task id i (from 0, so that task i is learnt in step i+1). ValueError if
+    there are no rows of this split, two rows for one entry, or a row outside the matrix.
     """
     places = [row for row in rows if row.split == split]
     if not places:
@@ -128,6 +128,6 @@ def from_matrix(accuracy: Matrix, counts: Counts) -> dict[str, float]:
 
 
 def _micro(accuracy: Matrix, counts: Counts) -> float:
-    """Accuracies (k,) weighed by counts (k,); NaN where nothing was counted."""
+    """The mean of accuracies (k,) weighted by counts (k,); NaN if the counts are zero."""
     total = counts.sum()
     return float((accuracy * counts).sum() / total) if total else float("nan")

@@ -1,11 +1,11 @@
-"""What is read from records of the few-shot protocol; a row is an episode.
+"""The metrics of the few-shot protocol; a row is an episode.
 
     accuracy/SOURCE    the mean of its episodes' accuracies
     interval/SOURCE    half the width of its 95 % interval, 1.96 std / sqrt(episodes)
     accuracy_mean      the mean over sources
-    rank_mean          the average rank over sources, of a table's lines
+    rank_mean          the average rank over sources, among the lines of a table
 
-as Meta-Dataset's leaderboard has them (Triantafillou et al., ICLR 2020).
+as in the leaderboard of Meta-Dataset (Triantafillou et al., ICLR 2020).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from carryover.records.row import Row
 
 
 class FewShot(Kind):
-    """Sources with many episodes each; the images of an episode share their support, so it is the unit."""
+    """Sources with many episodes each; the unit is an episode, since its images share their support set."""
 
     name = "few_shot"
     title = "few-shot"
     primary = "accuracy_mean"
     unit = "episode"
-    notes = ("after ±: of a source its 95 % interval over episodes, of the mean its deviation over seeds",)
+    notes = ("±: 95 % interval over episodes for a source, standard deviation over seeds for the mean",)
 
     def metrics(self, rows: Sequence[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
         return few_shot_metrics(rows, tasks)
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
-        """The mean over sources, the average rank, and each source with its 95 % interval over episodes."""
+        """The mean over sources, the average rank, and each source with its 95 % interval."""
         return [
             metric_column("accuracy\nmean %", "accuracy_mean", 0),
             Column("average\nrank", "average rank", rank, 0),
@@ -51,7 +51,7 @@ class FewShot(Kind):
         return np.array([np.sign(won.sum()) for won in wins], dtype=np.int64)
 
     def ranked(self, lines: Sequence[Line], parts: Sequence[str]) -> list[Line]:
-        """The lines with their average rank over the sources among the metrics."""
+        """The lines, with their average rank over the sources added to the metrics."""
         scores = [
             {
                 part: (line.metrics[f"accuracy/{part}"].mean, line.metrics[f"interval/{part}"].mean)
@@ -80,9 +80,9 @@ KIND = FewShot()
 
 
 def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, float]:
-    """Mean accuracy and half its 95 % interval for each source, over episodes, and the sources' mean.
+    """For each source the mean accuracy over episodes and half its 95 % interval; the mean over sources.
 
-    1.96 std(ddof=0) / sqrt(episodes), as Meta-Dataset's leaderboard has it (Triantafillou et al., 2020).
+    1.96 std(ddof=0) / sqrt(episodes), as in the leaderboard of Meta-Dataset (Triantafillou et al., 2020).
     """
     accuracies: dict[int, list[float]] = {}
     for row in rows:
@@ -99,9 +99,9 @@ def few_shot_metrics(rows: Iterable[Row], sources: Sequence[str]) -> dict[str, f
 
 
 def ranks(scores: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """The rank of each model from its (mean, half 95 % interval) on one source; the best has 1.
+    """The rank of each model from its (mean, half 95 % interval) on one source; the best has rank 1.
 
-    Models within sqrt(CI1^2 + CI2^2) of the best one that has no rank yet share their average rank.
+    Models within sqrt(CI1^2 + CI2^2) of the best unranked model share their average rank with it.
     """
     remaining = sorted(scores, key=lambda name: (-scores[name][0], name))
     found: dict[str, float] = {}
@@ -117,9 +117,9 @@ def ranks(scores: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 def mean_ranks(
     scores: Mapping[str, Mapping[str, tuple[float, float]]], sources: Sequence[str]
 ) -> dict[str, float]:
-    """The mean over `sources` of each model's rank, from (mean, interval) by model and source.
+    """The mean rank of each model over `sources`, from (mean, interval) by model and source.
 
-    Models that lack a source have none, and do not shift the others.
+    Models that lack a source get no rank and do not change the ranks of others.
     """
     whole = {name: of for name, of in scores.items() if all(source in of for source in sources)}
     if not sources:

@@ -1,7 +1,7 @@
-"""What a reader must know of a protocol: its metrics, which of them counts, and how a table shows them.
+"""`Kind`: how the records of a protocol are read: its metrics, the primary one, the columns of a table.
 
-`protocols/X.py` makes rows and enters the key; `metrics/X.py` declares a `Kind`, reads them and enters none,
-so that another metric makes no record stale. Metrics are computed when a record is read.
+`protocols/X.py` makes rows and enters the key. `metrics/X.py` declares a `Kind`, reads rows and enters none,
+so that a new metric makes no record stale. Metrics are computed when a record is read.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from carryover.metrics.line import Column, Line
 from carryover.records.record import Record
 from carryover.records.row import Row, unpack_hits
 
-Place = tuple[int, int]  # step and task
+Entry = tuple[int, int]  # of a matrix: step and task
 Wins = NDArray[np.int64]
 
 
 class Kind(ABC):
-    """
-    name: the protocol's, as streams and records spell it; title: as people do
-    primary: the metric by which tables are sorted and methods compared
+    """How the records of one protocol are read.
+
+    name: of the protocol, as in streams and records; title: as shown to people
+    primary: the metric that sorts tables and compares methods
     unit: what counts once in a paired test: each image, or the images of an episode together
-    when: what "image by image" leaves unsaid, when only some rows count; untested: why there is no such test
-    selection: how options are chosen unless the stream or the user says otherwise
-    notes: what every table says of its numbers
+    when: which rows a comparison uses, if not all; untested: why there is no paired test
+    selection: how options are chosen by default
+    notes: notes under every table
     """
 
     name: ClassVar[str]
@@ -43,18 +44,18 @@ class Kind(ABC):
 
     @abstractmethod
     def metrics(self, rows: Sequence[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-        """Every metric that the rows allow, as fractions; tasks: their names; groups: those they are in."""
+        """Every metric that the rows allow, as fractions; tasks: their names; groups: the group of each."""
 
     def metrics_of(self, record: Record) -> dict[str, float]:
-        """A record's metrics, computed from its rows: what its file says of them is not asked."""
+        """The metrics of a record, computed from its rows; those in its file are ignored."""
         return self.metrics(record.rows, record.tasks, record.groups) if record.rows else {}
 
     @abstractmethod
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
-        """The columns of a table that show metrics; parts: the tasks' names; groups: those they are in."""
+        """The metric columns of a table; parts: the names of the tasks; groups: those that they are in."""
 
-    def counting(self, record: Record, metric: str) -> dict[Place, Row]:
-        """The test rows on which two methods are compared; `metric` may be of one task or group alone."""
+    def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
+        """The test rows on which two methods are compared; `metric` may be that of one task or group."""
         rows = [row for row in record.rows if row.split == "test"]
         kind, _, name = metric.partition("/")
         names = {"accuracy": record.tasks, "accuracy_group": record.groups}.get(kind, ())
@@ -63,26 +64,26 @@ class Kind(ABC):
         return {(row.step, row.task): row for row in rows}
 
     def units(self, wins: Sequence[Wins]) -> Wins:
-        """What counts once of the wins minus losses of each row's images."""
+        """Wins minus losses per unit, from those of the images of each row."""
         return np.concatenate(wins)
 
     def ranked(self, lines: Sequence[Line], parts: Sequence[str]) -> list[Line]:
-        """The lines with the metrics that only a whole table has."""
+        """The lines, with the metrics that depend on the whole table."""
         return list(lines)
 
     def work(self, info: StreamInfo) -> tuple[float, float]:
-        """How much there is to learn and to score on a stream, each in a unit of its own."""
+        """(to learn, to score) on a stream, each in a unit of its own."""
         tested = float(sum(test for _, _, test in info.sizes))
         return tested, tested
 
     def worked(self, record: Record) -> tuple[float, float]:
-        """How much of the same was learnt and scored for a record."""
+        """(learnt, scored) for a record, in the units of `work`."""
         tested = float(sum({row.task: row.n for row in record.rows}.values()))
         return tested, tested
 
 
-def wins_of(a: Mapping[Place, Row], b: Mapping[Place, Row], place: Place) -> Wins | None:
-    """Of one row: 1 where only a was right, -1 where only b was; None where a record holds no hits of it."""
+def wins_of(a: Mapping[Entry, Row], b: Mapping[Entry, Row], place: Entry) -> Wins | None:
+    """For each image of a row: 1 if only a was right, -1 if only b was; None if a record lacks its hits."""
     first, second = a.get(place), b.get(place)
     if first is None or second is None or first.hits is None or second.hits is None:
         return None

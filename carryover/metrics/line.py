@@ -1,6 +1,6 @@
-"""A line of a table and its columns: how the numbers of records read.
+"""A line of a table, its columns, and the format of its numbers.
 
-Records hold fractions; here they become percent.
+Records hold fractions; tables show percent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from carryover.records.record import Option, typed
 
 ABSENT = "–"
 
-# How a record stands to this checkout: made by its code, by other code, by a plugin or protocol it lacks.
+# Whether this checkout has the code that made a record, other code, or lacks a plugin or protocol.
 Standing = Literal["current", "stale", "gone"]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """mean, sample standard deviation (None for one value) and number of values."""
+    """Mean, sample standard deviation (None for one value) and number of values."""
 
     mean: float
     std: float | None
@@ -32,7 +32,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of `values`; None for none. Equal values have exactly zero deviation."""
+        """The spread of `values`; None without values. Equal values have a deviation of exactly zero."""
         if not values:
             return None
         if min(values) == max(values):  # keeps an exact zero exact
@@ -42,12 +42,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Line:
-    """One method. Costs are means over seeds, None where no record knows them.
+    """One method in a table. Costs are means over seeds, or None if no record knows them.
 
-    varied: its value of the table's varied part; prepared: the hash of what it was prepared with, where
-    other lines of that method were prepared with something else; parameters: of the backbone; fresh: of the
-    present run; stale: made by other code than the present; gone: with a plugin that is not there; fill: the
-    command that makes this line, which has no record yet; published: who published it, "" where it is ours.
+    varied: its value of the varied part of the contract; prepared: the hash of what it was prepared with, if
+    other lines of that method were prepared with something else; parameters: of the backbone; fresh: made by
+    this run; stale: made by other code than the present; gone: made with a plugin that this checkout lacks;
+    fill: the command that makes this line, if it has no record yet; published: who published it, "" for ours.
     """
 
     method: str
@@ -74,21 +74,23 @@ class Line:
 
     @property
     def trained_share(self) -> float | None:
-        """Trainable parameters without the head over those of the backbone."""
+        """Trainable parameters without the head, divided by the parameters of the backbone."""
         return self.trainable / self.parameters if self.trainable is not None and self.parameters else None
 
     @property
     def label(self) -> str:
-        """The method, what it was prepared with where lines differ in it, and the options typed for it."""
+        """The method, the hash of its preparation if lines differ in it, and its typed options."""
         told = [f"({short(self.prepared)})"] if self.prepared else []
         return " ".join([self.method, *told, *typed(self.options)])
 
 
 @dataclass(frozen=True)
 class Column:
-    """short: heading for a terminal, of up to two lines; full: heading elsewhere; rank: where not all
-    columns fit, those of the highest rank are left out first, and those of rank 0 never; words: it
-    holds words, which may be broken into lines, and no numbers.
+    """A column of a table.
+
+    short: heading on a terminal, of up to two lines; full: heading elsewhere; rank: if not all columns fit,
+    those of the highest rank are left out first, and those of rank 0 never; words: whether it holds words,
+    which may be broken into lines, instead of numbers.
     """
 
     short: str
@@ -99,13 +101,13 @@ class Column:
 
 
 def percent(line: Line, metric: str) -> str:
-    """The metric in percent, "mean±std" from two seeds on; an exact zero is a bare 0."""
+    """The metric in percent, as "mean±std" from two seeds on; an exact zero is "0"."""
     spread = line.metrics.get(metric)
     if spread is None:
         return ABSENT
     if spread.mean == 0 and not spread.std:
         return "0"
-    if line.published:  # with the digits that it was printed with
+    if line.published:  # with as many digits as in the publication
         return f"{100 * spread.mean:.1f}"
     mean = f"{100 * spread.mean:.2f}"
     return mean if spread.std is None else f"{mean}±{100 * spread.std:.2f}"
@@ -132,14 +134,14 @@ def share(line: Line) -> str:
 
 
 def heading(name: str) -> str:
-    """A part's name in two lines, the second of them "%"; long ones are broken at a dash or an underscore."""
+    """The name of a part in two lines, the second "%"; long names break at a dash or an underscore."""
     cut = next((at for at in range(len(name) - 1, 3, -1) if name[at] in "-_" and at <= 10), 0)
     first, second = (name[: cut + 1], name[cut + 1 :]) if len(name) > 10 and cut else (name, "%")
     return f"{first}\n{second}"
 
 
 def si(value: float | None) -> str:
-    """Three digits and a letter for thousands: 0, 812, 7.69k, 85.8M."""
+    """A number with three digits and an SI letter: 0, 812, 7.69k, 85.8M."""
     if value is None:
         return ABSENT
     letters = iter("kMGTP")
@@ -151,17 +153,17 @@ def si(value: float | None) -> str:
 
 
 def passes(line: Line) -> str:
-    """Image passes, and the exemplars replayed beside them."""
+    """Image passes, plus the replayed exemplars."""
     return si(line.passes) + (f" + {si(line.replayed)}" if line.replayed else "")
 
 
 def whole(value: float | None) -> str:
-    """A count, its thousands set apart."""
+    """A count with separated thousands."""
     return ABSENT if value is None else f"{value:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in its natural unit: 40 ms, 1.4 s, 41 s, 6.2 min, 1.4 h."""
+    """A time in a readable unit: 40 ms, 1.4 s, 41 s, 6.2 min, 1.4 h."""
     if seconds is None:
         return ABSENT
     for unit, length in (("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0)):

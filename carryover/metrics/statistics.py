@@ -1,14 +1,14 @@
-"""Two methods compared pairwise: seed by seed, and image by image.
+"""Compares two methods in pairs: seed by seed, and image by image.
 
-Both comparisons are paired, so they hold only where both methods were tested on the same images: a
-seed or task whose fingerprints differ is refused, not averaged over.
+Both comparisons are paired, so they need the same test images: a seed or task whose fingerprints differ
+is refused, not averaged over.
 
 - Over seeds: the differences d_s of one metric; their mean with the interval mean +- t_{n-1} sd/sqrt(n)
-  of Student's t, from 3 seeds on. The seeds share most of their data, so it tells how much a result
-  moves with the seed, not with other data.
+  of Student's t, from 3 seeds on. The seeds share most of their data, so the interval tells how much a
+  result varies with the seed, not with the data.
 - Over images: the exact sign test of the last step's hits. The unit is an image: its wins minus its
   losses, summed over seeds, so that seeds which share their test images do not count them twice.
-  In few-shot streams the unit is an episode, and who has more of its queries right wins it. With one seed
+  In few-shot streams the unit is an episode; the method with more correct queries wins it. With one seed
   (and images) this is McNemar's exact test (Edwards 1948; Dietterich 1998): two-sided binomial with
   p = 1/2 over the images on which only one of the methods is right.
 """
@@ -34,11 +34,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """Method a minus method b.
+    """The comparison of method a with method b, as a minus b.
 
     differences: of the metric, by seed; interval: of their mean, None below 3 seeds; wins, losses:
     images on which a was right more often, or less often, than b; p_value: of the exact two-sided
-    test named in `test`, None where a record holds no per-sample hits; left_out: seeds that only one has.
+    test named in `test`, None if a record holds no per-sample hits; left_out: seeds that only one has.
     """
 
     a: str
@@ -78,20 +78,20 @@ class Comparison:
             )
         if self.left_out:
             seeds = ", ".join(map(str, self.left_out))
-            lines.append(f"Left out, since only one of the two has them: seed {seeds}.")
+            lines.append(f"Left out, since only one of the methods has it: seed {seeds}.")
         return "\n".join(lines)
 
 
 def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None) -> Comparison:
-    """The paired comparison of two methods' successful records, one per seed each, over their common seeds.
+    """Compare the successful records of two methods, one per seed each, over their common seeds.
 
-    metric: if none is named, the one that tables of this protocol are sorted by.
+    metric: by default the one that sorts the tables of this protocol.
 
     RequestError for records under different contracts, a method with more than one set of typed options,
-    two records of one seed, no common seed, a metric that is absent, or a seed whose test images differ.
+    two records of one seed, no common seed, an absent metric, or a seed whose test images differ.
     """
     if not a or not b:
-        raise RequestError("a comparison needs records of both methods; run the one that has none first.")
+        raise RequestError("a comparison needs records of both methods; first run the one without records.")
     same_table([*a, *b])
     kind = kind_of_contract(a[0].contract)
     metrics = {record.key: metrics_of(record) for record in (*a, *b)}
@@ -102,14 +102,14 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     if not seeds:
         raise RequestError(
             f"{a[0].cell.method} has seeds {_listed(first)} and {b[0].cell.method} {_listed(second)}; "
-            "run both with a common seed to compare them."
+            "run both with a common seed."
         )
     for seed in seeds:
         check_same_images(first[seed], second[seed])
         for record in (first[seed], second[seed]):
             if metric not in metrics[record.key]:
                 raise RequestError(
-                    f"{record.cell} has no {metric or 'metric'}; it has {_listed(metrics[record.key])}."
+                    f"{record.cell} has no {metric or 'metric'}; choose from {_listed(metrics[record.key])}."
                 )
     differences = {
         seed: metrics[first[seed].key][metric] - metrics[second[seed].key][metric] for seed in seeds
@@ -137,7 +137,7 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
 
 
 def check_same_images(a: Record, b: Record) -> None:
-    """RequestError naming the task if two records of one seed were not tested on the same images."""
+    """RequestError naming the task if two records of one seed have different test images."""
     for task in sorted(a.fingerprints.keys() | b.fingerprints.keys()):
         if a.fingerprints.get(task) != b.fingerprints.get(task):
             raise RequestError(
@@ -147,7 +147,7 @@ def check_same_images(a: Record, b: Record) -> None:
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The two-sided 95 % interval of the mean by Student's t; None for fewer than 3 values."""
+    """The two-sided 95 % interval of the mean by Student's t; None below 3 values."""
     if len(values) < MIN_SEEDS:
         return None
     from scipy.special import stdtrit
@@ -159,7 +159,7 @@ def student_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The exact two-sided p-value of `wins` against `losses` under a fair coin; 1 for none of either."""
+    """The exact two-sided p-value of `wins` against `losses` under a fair coin; 1 if both are 0."""
     if wins + losses == 0:
         return 1.0
     from scipy.special import bdtr
@@ -168,9 +168,9 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def _scores(pairs: Sequence[tuple[Record, Record]], metric: str) -> Wins | None:
-    """Of each unit that counts (an image, or an episode): in how many seeds a was right minus in how many b.
+    """For each unit (image or episode): the number of seeds in which a was right, minus that for b.
 
-    None where a row that counts holds no hits in either record, or where no row is known to count.
+    None if a row that counts lacks its hits in a record, or if no rows are known to count.
     """
     kind = kind_of_contract(pairs[0][0].contract)
     images: dict[tuple[int, int, str], Wins] = {}
@@ -194,7 +194,7 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
             " ".join(f"-o {shlex.quote(word)}" for word in typed(cell.options)) for cell in variants.values()
         ]
         raise RequestError(
-            f"there are {' and '.join(variants)}; choose one of them: add {' or '.join(filter(None, each))}"
+            f"there are {' and '.join(variants)}; choose one: add {' or '.join(filter(None, each))}"
         )
     if len(prepared := {record.prepared for record in records}) > 1:
         said = ", ".join(sorted(short(str(one)) for one in prepared))
@@ -204,11 +204,11 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
         )
     for record in records:
         if record.status != "ok":
-            raise RequestError(f"{record.cell} is {record.status}; only finished cells can be compared.")
+            raise RequestError(f"{record.cell} is {record.status}; compare only finished cells.")
         if record.cell.seed in found:
             raise RequestError(
                 f"there are two records of {record.cell.method} with seed {record.cell.seed} "
-                f"({found[record.cell.seed].cell}; {record.cell}); give one of them."
+                f"({found[record.cell.seed].cell}; {record.cell}); leave one out."
             )
         found[record.cell.seed] = record
     return found

@@ -1,9 +1,9 @@
-"""What is read from records of the transfer protocol.
+"""The metrics of the transfer protocol.
 
-accuracy/TASK            the share of its test images that are right
+accuracy/TASK            the share of its test images that are classified correctly
 accuracy_mean            the mean over tasks
-accuracy_group/GROUP     the mean over the tasks of a group, where tasks are in groups
-accuracy_group_mean      the mean over groups, which circulates as well
+accuracy_group/GROUP     the mean over the tasks of a group, if tasks are in groups
+accuracy_group_mean      the mean over groups, which is reported elsewhere as well
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from carryover.records.row import Row
 
 
 class Transfer(Kind):
-    """Tasks alone, each with a number; options are chosen on validation data unless said otherwise."""
+    """Separate tasks with one accuracy each; by default options are chosen on validation data."""
 
     name = "transfer"
     title = "transfer"
@@ -33,11 +33,11 @@ class Transfer(Kind):
         return transfer_metrics(rows, names, groups if len(groups) == len(names) else ())
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
-        """Both means, each group's, each task, and which part of the backbone's size trains."""
+        """Both means, the mean of each group, each task, and the share of trained parameters."""
         means = [metric_column("accuracy\nmean %", "accuracy_mean", 0)]
         if groups:
             means.append(metric_column("group\nmean %", "accuracy_group_mean", 0))
-        # Of a single group it would be the mean once more.
+        # With a single group it would repeat the mean.
         apart = groups if len(groups) > 1 else ()
         return [
             *means,
@@ -57,7 +57,7 @@ KIND = Transfer()
 
 
 def transfer_metrics(rows: Iterable[Row], tasks: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
-    """The accuracy on each task, their mean, and the mean over groups of each group's mean."""
+    """The accuracy on each task, their mean, the mean of each group, and the mean over groups."""
     found = {tasks[row.task]: row.correct / row.n for row in rows if row.correct is not None and row.n}
     values = {f"accuracy/{task}": found[task] for task in tasks if task in found}
     if len(found) < len(tasks):

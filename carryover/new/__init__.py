@@ -1,7 +1,7 @@
-"""`carryover new`: one commented file that already runs, in a room of this clone or as a package of its own.
+"""`carryover new`: writes one commented file that already runs, into this clone or a package of its own.
 
-The files in `templates/` import from `carryover` alone, as a package does. In a room the same names are
-imported from the floors that they are from, since nothing there may import from the roof.
+The files in `templates/` import only from `carryover`, as a package does. In the clone, the same names are
+imported from the modules that define them, since nothing below carryover/ may import from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOM = {"method": "methods", "stream": "benchmarks/streams", "backbone": "backbo
 
 @dataclass(frozen=True)
 class Wanted:
-    """kind: "method", "stream" or "backbone"; start: which of METHODS a method starts from."""
+    """What to write. kind: "method", "stream" or "backbone"; start: the template of a method, of METHODS."""
 
     kind: str
     name: str
@@ -38,33 +38,33 @@ class Wanted:
         return "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
 
     def source(self) -> str:
-        """The plugin's source, with imports from `carryover`."""
+        """The source of the plugin, with imports from `carryover`."""
         text = self._template()
         return text.replace(f"New{self.kind.title()}", self.class_name).replace(f"new_{self.kind}", self.name)
 
     def check(self) -> None:
-        """RequestError for a name that is none, or that is taken."""
+        """RequestError for a name that is invalid or taken."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or keyword.iskeyword(self.name):
             raise RequestError(
-                f"{self.name!r} cannot be the name of a {self.kind}: it names a file and a class; take small "
-                "letters, digits and _, a letter first"
+                f"{self.name!r} cannot be the name of a {self.kind}, since it names a file and a class; take "
+                "lower-case letters, digits and _, starting with a letter"
             )
         known = {"method": catalogue.methods, "stream": catalogue.streams, "backbone": catalogue.backbones}
         other = known[self.kind]().get(self.name)
         if other is not None:
             raise RequestError(
-                f"there is a {self.kind} {self.name!r} already, of {other.origin} ({other.module}); take "
+                f"there is already a {self.kind} {self.name!r}, from {other.origin} ({other.module}); take "
                 "another name"
             )
         if self.kind == "backbone":
             import timm
 
             if timm.is_model(self.name):
-                raise RequestError(f"there is a backbone {self.name!r} already, timm's; take another name")
+                raise RequestError(f"there is already a backbone {self.name!r}, from timm; take another name")
         if self.class_name in _names_in(self._template()):
             raise RequestError(
-                f"a {self.kind} {self.name!r} would be a class {self.class_name}, which is another one's "
-                "name; take another"
+                f"the {self.kind} {self.name!r} needs a class {self.class_name}, which is the name of "
+                "something else; take another name"
             )
 
     def _template(self) -> str:
@@ -73,9 +73,9 @@ class Wanted:
 
 
 def write(wanted: Wanted, package: Path | None = None, house: Path = HOUSE) -> str:
-    """Write the file, or the package into the folder `package`; what was written and what to do next.
+    """Write the file, or a package into the folder `package`; a text on what was written and what to do next.
 
-    RequestError for a name that is none or taken, and for a file that is there: nothing is overwritten.
+    RequestError for a name that is invalid or taken, and for an existing file: nothing is overwritten.
     """
     wanted.check()
     if package is None:
@@ -85,7 +85,7 @@ def write(wanted: Wanted, package: Path | None = None, house: Path = HOUSE) -> s
             )
         folder = house / ROOM[wanted.kind]
         if (folder / wanted.name).exists():
-            raise RequestError(f"{folder / wanted.name} is there already; take another name")
+            raise RequestError(f"{folder / wanted.name} already exists; take another name")
         files = {folder / f"{wanted.name}.py": in_room(wanted.source())}
     else:
         package = package.expanduser()
@@ -96,7 +96,7 @@ def write(wanted: Wanted, package: Path | None = None, house: Path = HOUSE) -> s
 
 
 def in_room(source: str) -> str:
-    """`source` with `from carryover import ...` replaced by imports from where each name is."""
+    """`source` with `from carryover import ...` replaced by imports from the defining modules."""
     tree = ast.parse(source)
     lines = source.splitlines(keepends=True)
     for node in tree.body:
@@ -113,7 +113,7 @@ def in_room(source: str) -> str:
 def _write(files: dict[Path, str]) -> None:
     for path in files:
         if path.exists():
-            raise RequestError(f"{path} is there already and stays as it is; take another name or folder")
+            raise RequestError(f"{path} already exists; take another name or folder")
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,9 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _next(wanted: Wanted, package: Path | None) -> list[str]:
-    here = shlex.join([sys.executable, "-m", "pip", "install", "-e", str(package)])  # no other has Carryover
+    here = shlex.join(
+        [sys.executable, "-m", "pip", "install", "-e", str(package)]
+    )  # only this one has Carryover
     lines = [] if package is None else [f"install it:  {here}"]
     if wanted.kind == "method":
         return [*lines, f"check it:    carryover check {wanted.name}", f"run it:      {run_line(wanted)}"]
@@ -132,7 +134,7 @@ def _next(wanted: Wanted, package: Path | None) -> list[str]:
 
 
 def _names_in(source: str) -> set[str]:
-    """What a class of that name would hide, or be hidden by."""
+    """The names in `source` that a class of the same name would hide, or that would hide it."""
     tree = ast.parse(source)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     imported = {

@@ -1,4 +1,4 @@
-"""A plugin as an installable package: its file, a pyproject.toml with the entry point, a test, a README."""
+"""Writes a plugin as an installable package: its file, pyproject.toml with the entry point, test, README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ readme = "README.md"
 requires-python = ">=3.11"
 dependencies = ["carryover-bench"]
 
-# How Carryover finds it: the name that users type, and where it is.
+# Carryover finds it by this entry point: the name that users type, and the class.
 [project.entry-points."{group}"]
 {name} = "{module}:{attribute}"
 
@@ -41,9 +41,9 @@ README = """\
 
 A {kind} for Carryover; say here what it is and whose idea.
 
-It needs `carryover-bench`, which is what Carryover is called as a package. No package index has it, so
-install into the environment of a clone of Carryover (its first `make` builds `CLONE/.venv`); elsewhere
-pip finds no `carryover-bench`.
+It needs `carryover-bench`, the package name of Carryover. No package index has it, so install into the
+environment of a clone of Carryover (its first `make` builds `CLONE/.venv`); elsewhere pip finds no
+`carryover-bench`.
 
 ```sh
 source CLONE/.venv/bin/activate
@@ -52,8 +52,8 @@ carryover ls {kind}s
 {run}
 ```
 
-`{module}.py` is all there is to it. A record names this package with its version, and a changed
-source is a changed result.
+`{module}.py` holds the whole {kind}. Each record names this package with its version, and a change of the
+source makes its records stale.
 """
 
 TEST = """\
@@ -75,7 +75,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def package_files(wanted: Wanted) -> dict[str, str]:
-    """Source by path within the package's folder."""
+    """The files of the package: source by path within its folder."""
     module = f"carryover_{wanted.name}"
     trains = wanted.kind == "method" and wanted.start == "gradient"
     words = {
@@ -98,14 +98,14 @@ def package_files(wanted: Wanted) -> dict[str, str]:
 
 
 def run_line(wanted: Wanted) -> str:
-    """A command that runs it."""
+    """A command that runs the plugin."""
     if wanted.kind == "method":
         return f"carryover run --method {wanted.name}"
     return f"carryover run --method ncm --{wanted.kind} {wanted.name}"
 
 
 def _cell(wanted: Wanted) -> str:
-    """The words of a cell that runs in a second."""
+    """The command-line options of a cell that runs in a second."""
     chosen = {"method": "ncm", "stream": "split-digits?per_class=10", "backbone": "tiny_vit"}
     chosen[wanted.kind] = wanted.name
     return " ".join(f"--{kind} {name}" for kind, name in chosen.items())

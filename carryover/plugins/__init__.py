@@ -1,1 +1,1 @@
-"""Methods, streams and backbones, ours and those of others: found, imported, and what code they reach."""
+"""Plugins: finds and imports methods, streams and backbones, ours and others', and hashes their code."""

@@ -1,9 +1,9 @@
-"""What exists: methods, streams and backbones, ours and foreign, found without importing torch.
+"""The catalogue of methods, streams and backbones, ours and foreign, made without importing torch.
 
-Ours are files in the rooms' folders, read as syntax trees; foreign ones are entry points in
-`carryover.methods`, `carryover.streams` and `carryover.backbones`, read as syntax trees too where their
-source is found. A plugin is imported when it is asked for. One that cannot be had is listed with its
-reason, which is also the error for whoever asks for it, and costs nobody else.
+Ours are files in the packages' folders, read as syntax trees; foreign ones are entry points in
+`carryover.methods`, `carryover.streams` and `carryover.backbones`, read as syntax trees too if their
+source is found. A plugin is imported when it is requested. One that cannot be loaded is listed with the
+reason, which is also the error when it is requested; it affects no other plugin.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def methods() -> dict[str, Plugin]:
 
 
 def streams() -> dict[str, Plugin]:
-    """All streams by name; one class may stand behind several names."""
+    """All streams by name; one class may have several names."""
     return _joined("stream", _our_streams(), "carryover.streams")
 
 
 def backbones() -> dict[str, Plugin]:
-    """All backbones that have a name of their own; any of timm's is one besides."""
+    """All backbones with a name of their own; any model of timm is a backbone as well."""
     ours = [
         Plugin(recipe.name, catalogue.summary_of(recipe), OURS, module, "RECIPES", named=_network(recipe))
         for module, recipe in catalogue.own_recipes()
@@ -57,10 +57,10 @@ def backbones() -> dict[str, Plugin]:
 
 
 def method_class(name: str) -> tuple[Plugin, type[Method]]:
-    """The plugin and the class of a method; RequestError for an unknown name or one that does not load.
+    """The plugin and the class of a method; RequestError if it is unknown or cannot be loaded.
 
     name: a listed one, `sklearn:` and a classifier's import path, or a file (`./mine.py`, `./mine.py:Mine`),
-    whose code runs by this.
+    whose code this runs.
     """
     from methods.base import Method
 
@@ -69,19 +69,21 @@ def method_class(name: str) -> tuple[Plugin, type[Method]]:
     if name.startswith(SKLEARN):
         return _sklearn(name)
     way_out = (
-        "A file in methods/ with a class of that name adds one (carryover new method NAME); ./FILE.py is one "
-        "as it is, and so is sklearn:CLASS."
+        "`carryover new method NAME` writes one in methods/; ./FILE.py runs a file, and sklearn:CLASS a "
+        "classifier of scikit-learn."
     )
     plugin = _known("method", name, methods(), way_out)
     found = importing.load("method", plugin)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise RequestError(f"method {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Method")
+        raise RequestError(
+            f"method {name!r}: {plugin.module}:{plugin.attribute} is not a subclass of Method; make it one"
+        )
     check_method(f"method {name!r}", found)
     return plugin, found
 
 
 def stream_plugin(name: str) -> Plugin:
-    """The plugin behind a stream's name without parameters, also where its class takes any `split:SOURCE`."""
+    """The plugin of a stream, by its name without parameters; `split:SOURCE` works too."""
     from benchmarks.stream import Stream
 
     known = streams()
@@ -90,7 +92,7 @@ def stream_plugin(name: str) -> Plugin:
             found = importing.load("stream", plugin)
             if isinstance(found, type) and issubclass(found, Stream) and found.accepts(name):
                 return plugin
-    return _known("stream", name, known, "split:SOURCE makes one of any source.")
+    return _known("stream", name, known, "split:SOURCE makes a stream of any source.")
 
 
 def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
@@ -100,14 +102,15 @@ def stream_class(name: str) -> tuple[Plugin, type[Stream]]:
     plugin = stream_plugin(name)
     found = importing.load("stream", plugin)
     if not (isinstance(found, type) and issubclass(found, Stream)):
-        raise RequestError(f"stream {name!r}: {plugin.module}:{plugin.attribute} is no subclass of Stream")
+        raise RequestError(
+            f"stream {name!r}: {plugin.module}:{plugin.attribute} is not a subclass of Stream; make it one"
+        )
     check_options(f"stream {name!r}", found, "Parameters")
     return plugin, found
 
 
 def backbone_plugin(name: str) -> Plugin:
-    """Who brings a backbone, as typed; errors as for a method, but any name that is not ours is timm's."""
-
+    """The plugin of a backbone, as typed; errors as for a method. Names that are not ours belong to timm."""
     bare = name.strip().partition("?")[0].partition(".")[0]
     plugin = backbones().get(bare)
     if plugin is None:
@@ -119,13 +122,13 @@ def backbone_plugin(name: str) -> Plugin:
     recipe = importing.load("backbone", plugin)
     if not isinstance(recipe, Recipe):
         raise RequestError(
-            f"backbone {bare!r}: {plugin.module}:{plugin.attribute} is a {type(recipe).__name__}, not "
-            "a Recipe of `carryover`; make it one"
+            f"backbone {bare!r}: {plugin.module}:{plugin.attribute} is a {type(recipe).__name__}; "
+            "make it a Recipe of `carryover`"
         )
     if recipe.name != bare:
         raise RequestError(
             f"backbone {bare!r}: the Recipe at {plugin.module}:{plugin.attribute} is named {recipe.name!r}; "
-            "give both one name"
+            "give both the same name"
         )
     return replace(plugin, named=_network(recipe))
 
@@ -153,15 +156,15 @@ def _known(kind: str, name: str, plugins: dict[str, Plugin], way_out: str) -> Pl
 
 
 def _joined(kind: str, ours: Iterable[Plugin], group: str) -> dict[str, Plugin]:
-    """Ours and the entry points of `group`; a name that is taken twice is a problem that names both sides."""
+    """Ours and the entry points of `group`; a name that is taken twice is a problem naming both sides."""
     found: dict[str, Plugin] = {}
     for plugin in [*ours, *_foreign(group)]:
         other = found.get(plugin.name)
         same = other is not None and (other.module, other.attribute) == (plugin.module, plugin.attribute)
         if other is not None and not same:
             said = (
-                f"two {kind}s are named {plugin.name!r}: one of {_whose(other)}, one of {_whose(plugin)}; "
-                "uninstall or rename one"
+                f"two {kind}s are named {plugin.name!r}: one from {_whose(other)}, one from {_whose(plugin)};"
+                " uninstall or rename one"
             )
             plugin = replace(other, problem=said)
         found[plugin.name] = plugin
@@ -184,12 +187,12 @@ def _foreign(group: str) -> Iterator[Plugin]:
 
 @cache
 def _entry_points(group: str, folders: tuple[tuple[Path, int], ...]) -> tuple[EntryPoint, ...]:
-    """Those of every distribution in the folders of the import path, read once as long as these stay."""
+    """The entry points of all distributions on the import path, read again only if its folders change."""
     return tuple(importlib.metadata.entry_points(group=group))
 
 
 def _changed(path: Path) -> tuple[Path, int]:
-    """The path, and when what lies there changed; 0 where nothing does."""
+    """The path and its modification time; 0 if it does not exist."""
     try:
         return path, path.stat().st_mtime_ns
     except OSError:
@@ -197,7 +200,7 @@ def _changed(path: Path) -> tuple[Path, int]:
 
 
 def _our_streams() -> Iterator[Plugin]:
-    """Of every module in the streams' folder; streams import no torch, so they are imported."""
+    """The streams of every module in the streams' folder, which are imported since they need no torch."""
     from benchmarks.stream import Stream
 
     for path in sorted((HOUSE / "benchmarks" / "streams").glob("[!_]*.py")):
@@ -207,9 +210,7 @@ def _our_streams() -> Iterator[Plugin]:
         except Exception as error:  # someone's unfinished file
             line = getattr(error, "lineno", None)
             where = f"{path}:{line}" if line else str(path)
-            said = (
-                f"{where}: {type(error).__name__}: {getattr(error, 'msg', error)}; mend or remove that file"
-            )
+            said = f"{where}: {type(error).__name__}: {getattr(error, 'msg', error)}; fix or remove that file"
             yield Plugin(path.stem, "", OURS, module, path.stem, problem=said)
             continue
         for attribute, value in vars(loaded).items():
@@ -219,7 +220,7 @@ def _our_streams() -> Iterator[Plugin]:
 
 
 def _classes_in(room: str) -> Iterator[Plugin]:
-    """Classes with a `name = "..."`; the first line of a class or else of its file is the summary."""
+    """Classes with a `name = "..."`; the summary is the first line of the class, or else of its file."""
     folder = HOUSE / room
     for path in sorted([*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]):
         stem = path.stem if path.name != "__init__.py" else path.parent.name
@@ -232,7 +233,7 @@ def _classes_in(room: str) -> Iterator[Plugin]:
 
 @cache
 def _declared(path: Path, changed: int, module: str) -> tuple[Plugin, ...]:
-    """A file is parsed once: a table asks for every method of every record."""
+    """The methods that a file declares; parsed once, since a table looks up the method of every record."""
     tree = _tree(path)
     found = []
     for node in tree.body:
@@ -246,7 +247,7 @@ def _declared(path: Path, changed: int, module: str) -> tuple[Plugin, ...]:
 
 
 def _summary(path: Path, attribute: str) -> tuple[str, str]:
-    """(what the source says of `attribute` in a line, what is wrong with it)."""
+    """(summary of `attribute` in a line, problem with its source)."""
     try:
         tree = _tree(path)
     except RequestError as error:
@@ -264,13 +265,13 @@ def _tree(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())
     except SyntaxError as error:
-        raise RequestError(f"{path}:{error.lineno}: {error.msg}; mend or remove that file") from None
+        raise RequestError(f"{path}:{error.lineno}: {error.msg}; fix or remove that file") from None
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read as Python ({error}); mend or remove that file") from None
+        raise RequestError(f"{path} cannot be read as Python ({error}); fix or remove that file") from None
 
 
 def _constants(node: ast.ClassDef) -> dict[str, object]:
-    """Class attributes that are assigned a literal."""
+    """The class attributes with a literal value."""
     found: dict[str, object] = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):

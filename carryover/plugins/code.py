@@ -1,10 +1,9 @@
-"""Which code a cell reaches, as hashes: part of its key, so that a changed method is a changed result.
+"""Hashes the code that a cell reaches: part of its key, so that changed code makes its records stale.
 
 Modules are hashed as syntax trees without docstrings and comments, so that rewording costs nothing.
-The walk follows import statements, also those inside functions, through the rooms of the house and
-through a plugin's own package; what belongs to another installed package counts by its version, and what
-belongs to none (a module on PYTHONPATH) is followed too. What is imported for type checkers alone counts
-for nothing, and a name from `carryover` counts as the module that it is from.
+Import statements are followed, also inside functions, through our packages and the plugin's own; other
+installed packages count by their version, and modules of no package (on PYTHONPATH) are followed too.
+Imports for type checkers do not count, and a name from `carryover` counts as the module that defines it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ ROOMS = ("benchmarks", "backbones", "methods", "carryover")
 
 @dataclass(frozen=True)
 class Reach:
-    """modules: syntax hash per module of ours; packages: version per foreign distribution."""
+    """The code of a cell. modules: syntax hash per followed module; packages: version per distribution."""
 
     modules: dict[str, str]
     packages: dict[str, str]
@@ -40,11 +39,11 @@ def reach(
     files: Mapping[str, Path] | None = None,
     without: Collection[str] = (),
 ) -> Reach:
-    """All that the modules `roots` import, directly or not.
+    """Everything that the modules `roots` import, directly or indirectly.
 
-    own: top-level packages that are followed and hashed (the house's rooms and a plugin's package);
-    named: modules that count as if they were imported; files: sources of modules that no import finds;
-    without: modules that count for nothing.
+    own: top-level packages that are followed and hashed (ours and the package of a plugin); named: modules
+    that count as imported; files: sources of modules that no import finds; without: modules that do not
+    count.
     """
     followed, outside = tuple(own), files or {}
     modules: dict[str, str] = {}
@@ -74,7 +73,7 @@ def reach(
 
 
 def source_digest(source: bytes) -> str:
-    """sha256 of Python source as a syntax tree without docstrings and comments; SyntaxError if it is none."""
+    """The sha256 of Python source as a syntax tree without docstrings and comments; may raise SyntaxError."""
     return _digest(ast.parse(source))
 
 
@@ -85,7 +84,7 @@ def _with_parents(name: str) -> list[str]:
 
 @cache
 def source_of(name: str) -> Path | None:
-    """The source file of a module, or None where the name is no module (a class imported from one)."""
+    """The source file of a module; None if the name is not a module (but a class imported from one)."""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -112,7 +111,7 @@ def _read(path: Path, changed: int, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _digest(tree: ast.Module) -> str:
-    """Takes the docstrings out of `tree`."""
+    """The hash of `tree`, after removing its docstrings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -122,7 +121,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _said(node: object) -> str:
-    """A syntax tree as text, the same in every version of Python (`ast.dump` is not: empty fields)."""
+    """A syntax tree as text that is equal in every version of Python, unlike `ast.dump` (empty fields)."""
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends some format specifications with no text
         parts = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
         return f"JoinedStr{_said(parts)}"
@@ -151,13 +150,13 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
                 base = ".".join([*parents, base] if base else parents)
             yield base
             for alias in node.names:
-                # `from room import module` names a module; `source_of` drops what is a class or function.
+                # `from package import module` names a module; `source_of` drops classes and functions.
                 home = HOMES.get(alias.name) if base == "carryover" else None
                 yield home or f"{base}.{alias.name}"
 
 
 def _running(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every node, except what stands under `if TYPE_CHECKING`."""
+    """Every node except those under `if TYPE_CHECKING`."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()

@@ -1,9 +1,9 @@
-"""A method that is a file and not installed: `./my_method.py`, or `./my_method.py:Mine` where it has several.
+"""A method in a file that is not installed: `./my_method.py`, or `./my_method.py:Mine` if it has several.
 
-Running a path is running its code. It is known by the file's name, its class and a hash of its code:
-`my_method.py:Mine@1a2b3c4d`; two files of one name are two methods, and so is one before and after an
-edit (comments and docstrings apart). Where it lies enters no key. It stands alone: what lies beside it is
-not on the import path.
+Running a path runs its code. Its name is the file name, the class and a hash of the code:
+`my_method.py:Mine@1a2b3c4d`. So two files with one name are two methods, and so is a file before and after
+an edit (other than of comments and docstrings). Its location enters no key. It stands alone: files beside
+it are not on the import path.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def is_path(name: str) -> bool:
-    """Whether a method's name is that of a file."""
+    """Whether the name of a method is a file."""
     return _file_of(name).endswith(".py") and "@" not in name.rpartition(":")[2]
 
 
@@ -38,7 +38,7 @@ def _file_of(name: str) -> str:
 
 
 def method_in(name: str) -> tuple[Plugin, type[Method]]:
-    """The method in the file that `name` says, which is run; RequestError where it cannot be had."""
+    """The method in the file `name`, whose code is run; RequestError if it cannot be loaded."""
     from methods.base import Method
 
     file = _file_of(name)
@@ -48,7 +48,7 @@ def method_in(name: str) -> tuple[Plugin, type[Method]]:
         source = path.read_bytes()
     except OSError as error:
         raise RequestError(
-            f"{what}: {path} cannot be read ({error.strerror}); give the path of a file"
+            f"{what}: {path} cannot be read ({error.strerror}); give the path of a readable file"
         ) from None
     with explained(what, "cannot be run", path):
         code = compile(source, str(path), "exec", dont_inherit=True)
@@ -61,7 +61,9 @@ def method_in(name: str) -> tuple[Plugin, type[Method]]:
     }
     asked = name.removeprefix(file).removeprefix(":")
     if asked and asked not in found:
-        raise RequestError(f"{what}: {path} has no method {asked!r}; it has {', '.join(found) or 'none'}")
+        raise RequestError(
+            f"{what}: {path} has no method {asked!r}; choose from {', '.join(found) or 'none'}"
+        )
     if not asked:
         made = [key for key, value in found.items() if not inspect.isabstract(value)]
         if len(made or found) != 1:
@@ -83,9 +85,9 @@ def method_in(name: str) -> tuple[Plugin, type[Method]]:
 
 
 def remembered(name: str, provenance: str) -> Plugin | None:
-    """The plugin of a recorded method, if the file that its record names is still there with the same code.
+    """The plugin of a recorded method, if the file named in its record still exists with the same code.
 
-    provenance: `record.plugin["method"]`. The file is read and not run.
+    provenance: `record.plugin["method"]`. The file is read but not run.
     """
     known = re.fullmatch(r"(\S+) \((.+), sha256 [0-9a-f]{12}\)", provenance)
     named = re.fullmatch(r".+:(\w+)@([0-9a-f]{8})", name)
@@ -101,7 +103,7 @@ def remembered(name: str, provenance: str) -> Plugin | None:
 
 
 def _module(path: Path, digest: str, what: str, code: CodeType) -> ModuleType:
-    """The file as a module, run once for each content; its name says nothing of where it lies."""
+    """The file as a module, run once for each content; the name of the module leaves out its location."""
     name = re.sub(r"\W", "_", path.stem) + f"_{digest[:8]}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ == str(path):

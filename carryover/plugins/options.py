@@ -1,6 +1,6 @@
-"""What a plugin's options must be: a frozen dataclass of what can be typed, with a default for each.
+"""Checks the options of a plugin: a frozen dataclass of values that can be typed, each with a default.
 
-A method's are its `Config`, a stream's its `Parameters`. Whatever is wrong is one sentence with file, line
+For a method they are its `Config`, for a stream its `Parameters`. Each error is one sentence with file, line
 and way out.
 """
 
@@ -21,62 +21,60 @@ SCALARS = (bool, int, float, str, type(None))
 
 
 def check_method(what: str, method: type[Method]) -> None:
-    """RequestError for a class that cannot be made or whose options cannot be typed."""
+    """RequestError for a method class that is abstract or whose options cannot be typed."""
     from methods.base import Method as Contract
 
     missing = sorted(getattr(method, "__abstractmethods__", ()))
     if missing:
-        raise RequestError(
-            f"{what}: {where(method)} does not say {', '.join(missing)}; define what is missing"
-        )
+        raise RequestError(f"{what}: {where(method)} lacks {', '.join(missing)}; define what is missing")
     config = method.Config
     if config in (Contract.Config, object):
         raise RequestError(
             f"{what}: {where(method)} has no Config; give it one, "
-            "`@dataclass(frozen=True) class Config(Method.Config): ...`, empty if there is nothing to choose"
+            "`@dataclass(frozen=True) class Config(Method.Config): ...`, empty if it has no options"
         )
     check_options(what, method, "Config")
     if not issubclass(config, Contract.Config):
         raise RequestError(
-            f"{what}: {where(config)} is no subclass of Method.Config; write `class Config(Method.Config)`"
+            f"{what}: {where(config)} is not a subclass of Method.Config; write `class Config(Method.Config)`"
         )
 
 
 def check_options(what: str, owner: type, attribute: str) -> None:
-    """RequestError unless `owner.attribute` is a frozen dataclass of what can be typed, with defaults."""
+    """RequestError unless `owner.attribute` is a frozen dataclass of typeable options with defaults."""
     options = getattr(owner, attribute)
     if not isinstance(options, type):
-        raise RequestError(f"{what}: {where(owner)} has a {attribute} that is no class; declare one")
+        raise RequestError(f"{what}: {where(owner)} has a {attribute} that is not a class; declare a class")
     for cls in options.__mro__:
         said = [name for name, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)]
         if said and "__dataclass_params__" not in vars(cls):
             raise RequestError(
-                f"{what}: {where(options, said[0])} is in no dataclass, so that {', '.join(said)} cannot be "
+                f"{what}: {where(options, said[0])} is not in a dataclass, so {', '.join(said)} cannot be "
                 "typed; write @dataclass(frozen=True) above the class"
             )
     if not dataclasses.is_dataclass(options) or not options.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise RequestError(f"{what}: {where(options)} can be changed; write @dataclass(frozen=True) above it")
+        raise RequestError(f"{what}: {where(options)} is mutable; write @dataclass(frozen=True) above it")
     try:
         hints = get_type_hints(options)
     except Exception as error:  # a name in an annotation may be anything
         raise RequestError(
-            f"{what}: {where(options)} has an option of a type that is not known where it is declared "
-            f"({error}); import it at run time"
+            f"{what}: {where(options)} has an option whose type is unknown where it is declared ({error}); "
+            "import the type at run time"
         ) from None
     for field in dataclasses.fields(options):
-        place = where(options, field.name)
         if not _typeable(hints[field.name]):
             raise RequestError(
-                f"{what}: {place} has the option {field.name} of the type {_named(hints[field.name])}, "
-                "which cannot be typed on a command line; take bool, int, float, str, None, a Literal, or a "
-                "tuple of these"
+                f"{what}: {where(options, field.name)} has the option {field.name} of the type "
+                f"{_named(hints[field.name])}, which cannot be typed on a command line; take bool, int, "
+                "float, str, None, a Literal, or a tuple of these"
             )
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            place = where(options, field.name)  # not for every option of every method: it reads the source
             raise RequestError(f"{what}: {place} has the option {field.name} without a default; give it one")
 
 
 def where(cls: type, name: str = "") -> str:
-    """file:line of a class, or of an attribute that it declares; its name where no source is found."""
+    """file:line of a class, or of an attribute that it declares; its name if no source is found."""
     try:
         for owner in cls.__mro__ if name else (cls,):
             if name and name not in inspect.get_annotations(owner):
@@ -105,7 +103,7 @@ def _named(hint: object) -> str:
 
 
 def _offset(lines: list[str], name: str) -> int:
-    """How many lines below the first of a class `name` is declared."""
+    """How many lines below the first line of its class `name` is declared."""
     inner = lines[0].startswith(" ")
     tree = ast.parse("if 1:\n" + "".join(lines) if inner else inspect.cleandoc("".join(lines)))
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""A plugin: a name that a user may type, and where its class is found."""
+"""A plugin: a name that a user can type, and the location of its class."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SKLEARN = "sklearn:"
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name that a user may type.
+    """A name that a user can type.
 
-    origin: "carryover", or the package and version that brings it, or the file; module and attribute:
-    where its class is; reference: it declares itself a row that every table should have; problem: why it
-    cannot be had, ""; path: of a method that is a file and not installed; named: modules that count as
-    imported by it, whatever its source says.
+    origin: "carryover", or the package and version that provides it, or the file; module and attribute: the
+    location of its class; reference: whether every table should have a row of it; problem: why it cannot be
+    loaded, or ""; path: of a method in a file that is not installed; named: modules that count as imported
+    by it, in addition to the imports in its source.
     """
 
     name: str
@@ -38,6 +38,6 @@ class Plugin:
 
     @property
     def distribution(self) -> dict[str, str]:
-        """The version of the package that brings it, by name; nothing for ours and for files."""
+        """The version of the package that provides it, by name; empty for ours and for files."""
         dist = self.entry.dist if self.entry else None
         return {dist.name: dist.version} if dist else {}

@@ -1,8 +1,8 @@
 """Continual learning: tasks in order, every task scored after each (the matrix a[t, i]).
 
-Row 0 is before learning anything. Where a method has no head for a task yet (row 0, and
-task-incremental every i > t) the entry has its n and null; images of classes not yet seen score as
-wrong. The exam stays here: a method gets tasks and bare inputs.
+Row 0 is before learning anything. If a method has no head for a task yet (row 0, and task-incremental
+every i > t), the entry holds its n and null; images of classes not yet seen count as wrong. The test sets
+stay here: a method gets tasks and images without labels.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def unchosen(stream: Stream) -> str | None:
 
 
 def run(work: Work) -> Result:
-    """Prepare one method and take it through all tasks."""
+    """Prepare one method, let it learn all tasks in order, and score all tasks after each."""
     spent = Done()
     chosen = next(iter(work.configs.values()), None)
     method = prepared(work.make(work.info, config=chosen), work.pool, spent, work.journal)
@@ -85,9 +85,9 @@ def run(work: Work) -> Result:
 
 
 def validation_runs(work: Work) -> list[ValidationRun]:
-    """One: the first three tasks, learnt in order, then scored on their validation images.
+    """One validation run: the first three tasks, learnt in order, then scored on their validation images.
 
-    They are learnt and scored all the same afterwards, by a method that starts anew.
+    The scored run learns them again, with a fresh instance.
     """
     tasks = work.tasks[:TRIED]
     info = replace(work.info, classes=work.info.classes[:TRIED], sizes=work.info.sizes[:TRIED])
@@ -125,14 +125,14 @@ def learn_in_turn(
     reuse: bool = True,
     prepare_s: float = 0.0,
 ) -> Done:
-    """Let `method` learn `tasks` in order and score all after each, from wherever the journal was.
+    """Let `method` learn `tasks` in order and score all tasks after each, continuing from the journal.
 
-    tables: is filled with the image tables of the tasks handed over so far (`Context.tables`).
-    reuse: an evaluation of a task is taken over from the step before where the state that it
-    depends on has not changed. prepare_s: seconds that the preparation took.
+    tables: is filled with the image tables of the tasks that the method has received (`Context.tables`);
+    reuse: the evaluation of a task is reused from the previous step if the state that it depends on has
+    not changed; prepare_s: seconds of the preparation.
     """
     done, state = journal.resume()
-    done.prepare_s = max(done.prepare_s, prepare_s)  # of a resumed run it was found ready
+    done.prepare_s = max(done.prepare_s, prepare_s)  # a resumed run finds the preparation ready
     if state is not None:
         for task in tasks[: done.learnt]:
             hand_over(task, tables)
@@ -166,7 +166,7 @@ def _evaluate(
     progress: Progress,
     reuse: bool,
 ) -> None:
-    """Score what is not yet scored of step `done.learnt`."""
+    """Score the tasks that are not yet scored at step `done.learnt`."""
     step = done.learnt
     scored = {(row.step, row.task): row for row in done.rows}
     waiting = [task for task in exam.tasks if (step, task) not in scored]
@@ -214,12 +214,12 @@ def _score(
 
 
 def seen_classes(info: StreamInfo, learnt: int) -> tuple[int, ...]:
-    """Global ids of the classes of the first `learnt` tasks, in the order learnt."""
+    """The global ids of the classes of the first `learnt` tasks, in the order learnt."""
     return tuple(dict.fromkeys(cls for task in info.classes[:learnt] for cls in task))
 
 
 def state_digest(state: dict[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes."""
+    """The sha256 of a state: names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -1,9 +1,9 @@
 """Few-shot learning: every episode starts fresh, learns its support images and is scored on its queries.
 
-Nothing is carried from one episode to the next but what `prepare` made. A method that can
-(`score_episodes`) gets them in batches, each journaled whole; otherwise every episode is journaled. A row
-is one episode: `task` is its source, `step` its number within the source. A run resumes after the last
-journaled episode.
+Nothing is carried from one episode to the next except the result of `prepare`. A method with
+`score_episodes` gets episodes in batches, each journaled as a whole; otherwise every episode is journaled.
+A row is one episode: `task` is its source, `step` its number within the source. A run resumes after the
+last journaled episode.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from methods.base import Footprint, Method
 
 VERSION = "few_shot 1: fresh for each episode, which counts the same as every other"
 VALIDATED = 50  # episodes that options are chosen on
-BATCH = 16  # episodes handed over at once to a method that takes them so
+BATCH = 16  # episodes per call of `score_episodes`
 
 
 def scenario(info: StreamInfo) -> str:
@@ -44,14 +44,14 @@ def scenario(info: StreamInfo) -> str:
 
 
 def unchosen(stream: Stream) -> str | None:
-    """A stream may have no validation classes."""
+    """The reason if the stream has no validation classes."""
     if stream.pool is not None and stream.pool.validation is not None:
         return None
     return f"{stream.info.name} has no validation classes to choose options on; take --selection default"
 
 
 def run(work: Work) -> Result:
-    """Score every episode, from wherever the journal says that the run was."""
+    """Score every episode, continuing from the journal."""
     done, _ = work.journal.resume()
     share(work)
     batched = prepared(work.make(work.info, config=_chosen(work)), work.pool, done, work.journal)
@@ -76,10 +76,10 @@ def run(work: Work) -> Result:
 
 
 def validation_runs(work: Work) -> list[ValidationRun]:
-    """One: episodes of the pool's validation classes, learnt and scored like those of the exam."""
+    """One validation run: episodes of the pool's validation classes, learnt and scored like test episodes."""
     assert work.pool is not None
     validation = work.pool.validation
-    assert validation is not None, "a cell without is refused before it is run"
+    assert validation is not None, "a cell without validation classes is refused before it runs"
     episodes = [validation.episode(0, number) for number in range(VALIDATED)]
     work.backbone.share(Inputs.join([part.inputs for e in episodes for part in (e.support, e.query)]))
 
@@ -101,13 +101,13 @@ def validation_runs(work: Work) -> list[ValidationRun]:
 
 
 def share(work: Work) -> None:
-    """Features are computed once for every image that occurs, whatever episodes it is in."""
+    """Compute features once for every image, in however many episodes it occurs."""
     parts = [part for task in work.tasks for part in (task.train.inputs, work.exam.inputs(task.id))]
     work.backbone.share(Inputs.join(parts))
 
 
 def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done) -> Iterator[int]:
-    """Rows and predictions of some episodes; yields how many are finished, one where each is learnt alone."""
+    """Add rows and predictions of some episodes; yields the number finished, 1 if each is learnt alone."""
     started = time.monotonic()
     queries = [work.exam.inputs(task.id) for task in group]
     scored = batched.score_episodes([(_alone(task), part) for task, part in zip(group, queries, strict=True)])
@@ -124,7 +124,7 @@ def _score_group(work: Work, batched: Method, group: Sequence[Task], done: Done)
 
 
 def _enter(work: Work, task: Task, logits: Tensor, queries: int, done: Done) -> None:
-    """Row and predictions of an episode."""
+    """Add row and predictions of an episode."""
     source, episode = _place(work.info, task)
     where = f"episode {episode} of {work.info.task_names[source]}"
     chosen = pick(logits, task.classes, queries, where)
@@ -133,7 +133,7 @@ def _enter(work: Work, task: Task, logits: Tensor, queries: int, done: Done) -> 
 
 
 def _learnt(work: Work, task: Task, queries: Inputs, done: Done) -> Tensor:
-    """Logits (Q, N) of an instance made for this episode."""
+    """Logits (Q, N) of a fresh instance that learnt this episode."""
     method = _fresh(work, task, len(queries), done, part=f"episode {task.id}", config=_chosen(work))
     started = time.monotonic()
     method.learn(_alone(task))
@@ -158,13 +158,13 @@ def _fresh(work: Work, task: Task, queries: int, done: Done, *, part: str, confi
         episodes=1,
     )
     hand_over(task, work.tables)
-    # An episode is too short to be resumed, and must not go on with what another one journaled.
+    # An episode is too short to be resumed, and must not resume from the journal of another one.
     method = work.make(info, part=part, config=config, journaled=False)
     return prepared(method, work.pool, done)
 
 
 def _alone(task: Task) -> Task:
-    """The episode as the only task that its learner knows."""
+    """The episode as the only task that its method knows."""
     return replace(task, id=0)
 
 
@@ -174,7 +174,7 @@ def _place(info: StreamInfo, task: Task) -> tuple[int, int]:
 
 
 def _footprint(work: Work, done: Done) -> Footprint:
-    """Of the first episode: what is kept for one, and what was observed, which goes to `done`."""
+    """The footprint of the first episode; adds its observations and multiply-adds to `done`."""
     first = work.tasks[0]
     queries = len(work.exam.inputs(first.id))
     method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
@@ -186,7 +186,7 @@ def _footprint(work: Work, done: Done) -> Footprint:
 
 
 def _fingerprints(info: StreamInfo, exam: Exam) -> dict[int, str]:
-    """Of all queries of each source."""
+    """The fingerprint of all queries of each source."""
     found = {source: hashlib.sha256() for source in range(info.tasks)}
     for task in exam.tasks:
         found[task // info.episodes].update(exam.fingerprint(task).encode())

@@ -1,11 +1,11 @@
-"""The journal of one running cell: what it needs to go on after being killed at any moment.
+"""The journal of one running cell: what it needs to continue after being killed at any moment.
 
     journal/<key>/progress.json        rows so far, times, and which state file they belong to
     journal/<key>/state-<n>.safetensors  the method after n tasks
     journal/<key>/stage-<hash>.safetensors  a training of the task in progress, from its last journaled epoch
 
-Every file is written whole or not at all, the state before the progress that names it, so whatever
-is found is consistent. The journal goes when its record is written.
+Every file is written whole or not at all, and the state before the progress that names it, so a journal is
+always consistent. It is removed when the record is written.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SECONDS = "seconds"  # spent on a stage, beside its tensors, whose names have a 
 
 
 class Done(msgspec.Struct, kw_only=True):
-    """How far a cell is: tasks learnt, rows scored, seconds spent, numbers observed.
+    """The progress of a cell: tasks learnt, rows scored, seconds spent, numbers observed.
 
-    predicted: global class ids by "step/task", as little-endian int64; digests: of the state that each
-    task was last evaluated with; passes: images trained with, counted in every pass; replayed: exemplars
-    beside them; macs: multiply-adds of one prediction; footprints: of each task, where every task has a
-    method of its own.
+    predicted: global class ids by "step/task", as little-endian int64; digests: of the state with which
+    each task was last evaluated; passes: images of the stream trained on, counted in every pass; replayed:
+    exemplars trained on beside them; macs: multiply-adds of one prediction; footprints: of each task, if
+    every task has an instance of its own.
     """
 
     learnt: int = 0
@@ -54,8 +54,8 @@ class Done(msgspec.Struct, kw_only=True):
 class CellJournal:
     """Reads and writes one journal folder.
 
-    interval: seconds between saves of a long stage; states: where the method's state after every task
-    is kept for good, or None.
+    interval: seconds between saves of a long stage; states: folder in which the method's state after
+    every task stays, or None.
     """
 
     def __init__(self, folder: Path, interval: float = 20.0, states: Path | None = None) -> None:
@@ -66,28 +66,28 @@ class CellJournal:
         self._saved = self._begun = time.monotonic()
         self._earlier = 0.0
 
-    # For the protocol.
+    # Used by the protocol.
 
     def begin(self) -> None:
-        """A piece of work starts whose training may be resumed; `spent` counts from here."""
+        """Start a piece of work whose training may be resumed; `spent` counts from here."""
         self._begun, self._earlier = time.monotonic(), 0.0
 
     def spent(self) -> float:
-        """Seconds of the piece of work, those of killed processes up to their last save included."""
+        """Seconds of this piece of work, including those of killed processes up to their last save."""
         return self._earlier + time.monotonic() - self._begun
 
     def resume(self) -> tuple[Done, dict[str, Tensor] | None]:
-        """The progress and the method's state to start from; fresh ones without a usable journal."""
+        """The progress and the method's state to start from; empty ones without a usable journal."""
         try:
             done = msgspec.json.decode((self.folder / "progress.json").read_bytes(), type=Done)
             state = self._read(f"state-{done.learnt}.safetensors") if done.learnt else None
         except (FileNotFoundError, msgspec.DecodeError, SafetensorError):
-            # No journal, or one that another version wrote: the cell starts over and ends the same.
+            # No journal, or one by another version: the cell starts over, with the same result.
             return Done(), None
         return done, state
 
     def commit(self, done: Done, state: dict[str, Tensor] | None = None) -> None:
-        """Keep `done`, and with it the method's state where it has learnt another task."""
+        """Save `done`, with the method's state if it learnt another task."""
         done.notes = list(dict.fromkeys([*done.notes, *self.notes]))
         if state is not None:
             self._write(f"state-{done.learnt}.safetensors", state)
@@ -103,10 +103,10 @@ class CellJournal:
                 stage.unlink()
 
     def close(self) -> None:
-        """The record is written: nothing needs to be resumed any more."""
+        """Remove the journal, since the record is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # For a training in progress (backbones.training.Journal).
+    # Used by a training in progress (backbones.training.Journal).
 
     def due(self) -> bool:
         return time.monotonic() - self._saved >= self.interval

@@ -1,8 +1,8 @@
-"""Transfer: every task on its own, from the pretrained network; what is learnt in one helps no other.
+"""Transfer: every task on its own, from the pretrained network; no task uses what another one learnt.
 
-Options are chosen on val after training on train (`validation_runs`), then the method is fitted to both
-together and the test set is scored, once. Splits are fixed; a cell's seed draws initial weights, order and
-noise.
+Options are chosen on val after training on train (`validation_runs`), then the method is trained on both
+together and the test set is scored, once. Splits are fixed; the seed of a cell draws initial weights, order
+and noise.
 A row is one task, at step 1. A run resumes after the last journaled task, or within a long one.
 """
 
@@ -46,18 +46,18 @@ def unchosen(stream: Stream) -> str | None:
 
 
 def validation_runs(work: Work) -> list[ValidationRun]:
-    """One for each task: fitted on train, scored on val at the last epoch."""
+    """One validation run per task: trained on train, scored on val after the last epoch."""
     for task in work.tasks:
         if not len(task.val):
             raise NothingToChooseError(
                 f"{name_of(work.info, task)} has no validation images to choose options on; "
-                "run with --selection default"
+                "write --selection default"
             )
     return [_validation_run(work, task) for task in work.tasks]
 
 
 def run(work: Work) -> Result:
-    """Fit and score every task, from wherever the journal says that the run was."""
+    """Train on and score every task, continuing from the journal."""
     done, _ = work.journal.resume()
     scored = {row.task for row in done.rows}
     with work.progress.bar("tasks", len(work.tasks), "task") as bar:
@@ -95,7 +95,7 @@ def _validation_run(work: Work, task: Task) -> ValidationRun:
 
 
 def _score(work: Work, task: Task, done: Done) -> Method:
-    """Fit and score a task; its method afterwards."""
+    """Train on and score a task; returns its method."""
     name = name_of(work.info, task)
     method = _fresh(work, task, f"task {name}", work.configs.get(name), done)
     work.journal.begin()
@@ -122,12 +122,12 @@ def _fresh(work: Work, task: Task, part: str, config: Any, done: Done, *, journa
 
 
 def name_of(info: StreamInfo, task: Task) -> str:
-    """What a task is called in choices and metrics."""
+    """The name of a task in choices and metrics."""
     return info.task_names[task.id] if info.task_names else f"task {task.id}"
 
 
 def only(info: StreamInfo, task: Task) -> StreamInfo:
-    """`info` as the learner of one task is told it; the task has id 0 there."""
+    """`info` reduced to one task, which gets id 0."""
     return replace(
         info,
         classes=(task.classes,),
@@ -138,10 +138,10 @@ def only(info: StreamInfo, task: Task) -> StreamInfo:
 
 
 def alone(task: Task, train: Labelled) -> Task:
-    """The task as the only one, with `train` to learn from and nothing to validate on."""
+    """The task as the only one, with `train` as its training set and without a validation set."""
     return Task(0, train, train.select(np.arange(0)), task.classes)
 
 
 def _mean(kept: Sequence[Mapping[str, int]]) -> Footprint:
-    """What is kept for one task, on average."""
+    """The mean footprint of a task."""
     return Footprint(**{name: round(float(np.mean([one[name] for one in kept]))) for name in kept[0]})

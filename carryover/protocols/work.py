@@ -1,4 +1,4 @@
-"""What a protocol is, what it is given to run a cell, and what it gives back."""
+"""The interface of a protocol: what it implements, what it gets to run a cell, and what it returns."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if typing.TYPE_CHECKING:
 
 
 class PredictionError(RuntimeError):
-    """A method's logits cannot be scored; names task and what is wrong."""
+    """The logits of a method cannot be scored; the message names the task and the problem."""
 
 
 class NothingToChooseError(RuntimeError):
-    """A validation run has no images, or all its candidates diverged or were over their budget.
+    """A validation run has no images, or all its candidates diverged or exceeded their budget.
 
     selection: what was tried, for the record.
     """
@@ -39,10 +39,10 @@ class NothingToChooseError(RuntimeError):
 
 
 class Make(typing.Protocol):
-    """A fresh, unprepared instance of the cell's method on its own copy of the backbone.
+    """Makes a fresh, unprepared instance of the cell's method on its own copy of the backbone.
 
-    info: what it is told of its stream; part: names a piece of the cell that draws for itself, such as
-    an episode; config: the cell's own by default; journaled: whether it may journal its training.
+    info: what it knows of its stream; part: names a piece of the cell with random numbers of its own, such
+    as an episode; config: that of the cell by default; journaled: whether it may journal its training.
     """
 
     def __call__(
@@ -52,11 +52,11 @@ class Make(typing.Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """A cell about to be run.
+    """Everything that a protocol needs to run a cell.
 
-    tables: to be filled with the image tables of the tasks handed over so far (`Context.tables`);
-    reuse: whether an evaluation whose state did not change since may be taken over; configs: what was
-    chosen for each validation run, by name; empty where nothing was.
+    tables: to be filled with the image tables of the tasks that the method has received (`Context.tables`);
+    reuse: whether an evaluation may be reused if its state did not change; configs: the chosen config of
+    each validation run, by name; empty without a choice.
     """
 
     make: Make
@@ -74,10 +74,10 @@ class Work:
 
 @dataclass(frozen=True)
 class ValidationRun:
-    """Something to choose a config for: a task, or the first tasks of a stream.
+    """What a config is chosen on: a task, or the first tasks of a stream.
 
-    images: to train on; score(config) gives the accuracy on validation data and the image passes of the
-    training.
+    images: number of training images; score(config): the accuracy on validation data and the image passes
+    of the training.
     """
 
     name: str
@@ -87,10 +87,10 @@ class ValidationRun:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it.
+    """The result of a cell.
 
-    predicted: global classes by "step/task"; done: the journal's last word; footprint: of the method at the
-    end; units: the tasks that its stored bits are shared by; fingerprints: of the test images by task.
+    predicted: global classes by "step/task"; done: the final progress; footprint: of the method at the end;
+    units: number of tasks that share its stored bits; fingerprints: of the test images by task.
     """
 
     rows: list[Row]
@@ -102,7 +102,7 @@ class Result:
 
 
 class Protocol(typing.Protocol):
-    """What the module of a protocol has.
+    """The functions of a protocol's module.
 
     VERSION: its name, a number and what it does, for the contract.
     """
@@ -110,24 +110,24 @@ class Protocol(typing.Protocol):
     VERSION: str
 
     def scenario(self, info: StreamInfo) -> str:
-        """What is known at test time, in words, for the contract."""
+        """What is known at test time, in words for the contract."""
         ...
 
     def unchosen(self, stream: Stream) -> str | None:
-        """Why no options can be chosen on that stream; None where they can."""
+        """Why options cannot be chosen on that stream; None if they can."""
         ...
 
     def validation_runs(self, work: Work) -> list[ValidationRun]:
-        """What options are chosen on; NothingToChooseError where that lacks images."""
+        """The validation runs that choose options; NothingToChooseError if one has no images."""
         ...
 
     def run(self, work: Work) -> Result:
-        """Learn and score everything, from wherever the journal says that an earlier process was."""
+        """Learn and score everything, continuing from the journal."""
         ...
 
 
 def prepared(method: Method, pool: Pool | None, done: Done, journal: CellJournal | None = None) -> Method:
-    """`method` after its `prepare`, the time taken added to `done`; journal: that it may go on from."""
+    """`method` after its `prepare`, whose time is added to `done`; journal: from which it may continue."""
     started = time.monotonic()
     if journal is not None:
         journal.begin()
@@ -137,21 +137,21 @@ def prepared(method: Method, pool: Pool | None, done: Done, journal: CellJournal
 
 
 def count(method: Method, done: Done) -> None:
-    """Add what the last `learn` was trained with."""
+    """Add the image passes of the last `learn`, and its replayed images."""
     done.passes += method.passes
     done.replayed += method.replayed
 
 
 def macs_of(method: Method, inputs: Inputs, task_id: int | None) -> int | None:
-    """Multiply-adds of the prediction of one image, the network included; None where they cannot be counted.
+    """The multiply-adds of predicting one image, with the network; None if they cannot be counted.
 
-    Half of what torch's FlopCounterMode counts: matrix products, convolutions and attention.
+    Half of the operations that torch's FlopCounterMode counts: matrix products, convolutions and attention.
     """
-    store, method.backbone.store = method.backbone.store, None  # features that are read cost nothing
+    store, method.backbone.store = method.backbone.store, None  # cached features would cost nothing
     try:
         with FlopCounterMode(display=False) as counted:
             method.predict(inputs.select(np.arange(1)), task_id)
-    except Exception:  # a method that is not made of operations which it can see through
+    except Exception:  # the method uses operations that the counter does not know
         return None
     finally:
         method.backbone.store = store
@@ -159,7 +159,7 @@ def macs_of(method: Method, inputs: Inputs, task_id: int | None) -> int | None:
 
 
 def hand_over(task: Task, tables: MutableMapping[str, Pixels]) -> None:
-    """A method may keep images of `task` from now on."""
+    """Give the method access to the images of `task`, which it may keep from now on."""
     for part in (task.train, task.val):
         for chunk in part.inputs.chunks:
             tables[chunk.content] = chunk.table
@@ -171,9 +171,9 @@ def predictions(done: Done) -> dict[str, Indices]:
 
 
 def pick(logits: Tensor, classes: Sequence[int], images: int, where: str) -> Indices:
-    """Global class ids (N,) of the largest logits (N, columns); the first of equal ones.
+    """The global class ids (N,) of the largest logits (N, columns); the first of equal ones.
 
-    PredictionError where the shape is not (images, len(classes)) or a logit is NaN.
+    PredictionError if the shape is not (images, len(classes)) or a logit is NaN.
     """
     if tuple(logits.shape) != (images, len(classes)):
         raise PredictionError(

@@ -1,1 +1,1 @@
-"""What is kept of a cell: the record with its schema, the contract it stands under, the folder of results."""
+"""Records of cells: the record with its schema, its contract, and the folder of results."""

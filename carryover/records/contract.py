@@ -1,8 +1,8 @@
-"""The contract: the rules that must be equal for two numbers to stand in one table.
+"""The contract: the rules that must be equal for two numbers to share a table.
 
-Each part is a rule in words (with the hashes of what it rests on), so that a refusal can say what
-differs. What belongs to one seed, like the test images it drew, is no part: records hold it as
-fingerprints, and methods are compared where those agree (`statistics.py`).
+Each part is a rule in words (with the hashes that it depends on), so that a refusal can say what differs.
+What belongs to one seed, such as its test images, is not a part: records hold it as fingerprints, and
+methods are compared if those agree (`carryover/metrics/statistics.py`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PER_SAMPLE = "per sample"
 
 
 def short(digest: str) -> str:
-    """As many digits of a hash as people read."""
+    """The first digits of a hash, as shown to people."""
     return digest[:8]
 
 
 class Contract(Mapping[str, str]):
-    """Named parts in the order of `PARTS`, and after them any that a newer version added."""
+    """The named parts in the order of `PARTS`, then those that a newer version added."""
 
     def __init__(self, parts: Mapping[str, str]) -> None:
         known = {name: parts[name] for name in PARTS if name in parts}
@@ -60,16 +60,16 @@ class Contract(Mapping[str, str]):
 
     @property
     def hashes(self) -> dict[str, str]:
-        """The sha256 of each part, over its name and its rule."""
+        """The sha256 of each part, over name and rule."""
         return {name: _sha256([name, rule]) for name, rule in self._parts.items()}
 
     @property
     def hash(self) -> str:
-        """The sha256 of the whole; equal for equal parts in any order."""
+        """The sha256 of the contract; equal for equal parts in any order."""
         return _sha256(sorted(self.hashes.items()))
 
     def without(self, names: Sequence[str]) -> Contract:
-        """The contract with the parts `names` left open."""
+        """The contract without the parts `names`."""
         return Contract({name: rule for name, rule in self._parts.items() if name not in names})
 
 
@@ -85,9 +85,8 @@ def contract_of(
     """The contract of cells on a stream.
 
     protocol: name and version; scenario: what is known at test time; preprocessing: resize rule and
-    resolution; backbone: weight hash, pooling and the normalisation that belongs to the network, so that a
-    ViT and a Swin at one resolution differ in this part alone; selection: "default", "manual", or the rule
-    with its budget.
+    resolution; backbone: weight hash, pooling and the network's own normalisation, so that a ViT and a Swin
+    at one resolution differ only in this part; selection: "default", "manual", or the rule with its budget.
     """
     labels = _sha256([[list(task) for task in info.classes], list(info.class_names)])
     sizes = _sha256([list(size) for size in info.sizes])
@@ -109,29 +108,29 @@ def contract_of(
 
 
 def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    """The names of the parts that differ or that only one of the two has, in the order of `PARTS`."""
+    """The names of the parts that differ or that only one contract has, in the order of `PARTS`."""
     return [name for name in Contract({**a, **b}) if a.get(name) != b.get(name)]
 
 
 def check_vary(vary: Sequence[str]) -> tuple[str, ...]:
-    """`vary` if it is no part or one known part; RequestError otherwise."""
+    """Check that `vary` names at most one part; returns it. RequestError for more, or an unknown one."""
     for name in vary:
         if name not in PARTS:
             raise unknown("part of a contract", name, PARTS)
     if len(vary) > 1:
-        raise RequestError(f"a table may vary the method and one part, not {' and '.join(vary)}.")
+        raise RequestError(f"a table can vary one part, not {' and '.join(vary)}; choose one of them.")
     return tuple(vary)
 
 
 def same_table(records: Sequence[Record], vary: Sequence[str] | None = None) -> Contract:
     """The contract that `records` share, without the varied part.
 
-    vary: none or one part that may differ besides the method. RequestError names the first record
-    that differs in anything else and in what, and refuses an unknown part or more than one.
+    vary: at most one part that may differ. RequestError names the first record that differs in anything
+    else, and in what, and refuses an unknown part or more than one.
     """
     vary = check_vary(vary or ())
     if not records:
-        raise RequestError("there are no records to put into one table.")
+        raise RequestError("there are no records for a table; run a cell first.")
     first, *others = records
     for other in others:
         parts = [name for name in differences(first.contract, other.contract) if name not in vary]
@@ -142,7 +141,7 @@ def same_table(records: Sequence[Record], vary: Sequence[str] | None = None) -> 
             )
             raise RequestError(
                 f"{first.cell} and {other.cell} were measured under different contracts ({named}); "
-                "numbers from both do not belong in one table."
+                "put them into separate tables."
             )
     return Contract(first.contract).without(vary)
 

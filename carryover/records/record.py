@@ -1,9 +1,9 @@
-"""One record per cell: what was asked, under which contract, what came out, at which cost.
+"""The record of a cell: its request, contract, results and cost.
 
 A record is one JSON file. Its deterministic part (`Record.outcome`) is equal for two runs of one
-key; the rest says where, when and how long. The schema is versioned: a reader takes any minor
-version of its own major one and ignores fields that it does not know. `record.schema.json` is
-`json_schema()`, written out for readers in other languages.
+key; the rest says where, when and how long. The schema is versioned: a reader accepts any minor
+version of its own major version and ignores unknown fields. `record.schema.json` is the output of
+`json_schema()`, for readers in other languages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from carryover.records.row import Count, Row
 
 SCHEMA = "1.3"
 
-# How options are chosen: as the Config has them, typed by hand, or by a rule that searches.
+# How options are chosen: defaults of the Config, typed, or by a search.
 DEFAULT, MANUAL, SEARCH = "default", "manual", "search"
 
 Scalar = str | int | float | bool | None
@@ -32,7 +32,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Cell(Struct, frozen=True, kw_only=True):
-    """The unit of reporting. Names are canonical; options are those that were typed, by name."""
+    """A cell: method, stream, backbone and seed. Names are canonical; options: the typed ones, by name."""
 
     method: str
     stream: str
@@ -46,10 +46,10 @@ class Cell(Struct, frozen=True, kw_only=True):
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A config that was tried. trial: the task it was tried for; options: what sets it apart.
+    """A config that a search tried. trial: its validation run; options: the values that it tried.
 
-    score: accuracy on validation data, null where nothing was to choose from; passes: images trained
-    with, counted in every pass; reason: why it could not be chosen, "" if it could.
+    score: accuracy on validation data, null if it has none; passes: images of the stream trained on,
+    counted in every pass; reason: why it could not be chosen, "" if it could.
     """
 
     trial: str
@@ -60,10 +60,10 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """How the config came about: "default", "manual", or a rule.
+    """How options were chosen: "default", "manual", or a rule.
 
-    budget: image passes that the candidates of one trial may take; choice: identity of the choice, which
-    seeds share; chosen: options by trial; candidates: all that were tried.
+    budget: image passes that the candidates of one validation run may take; choice: key of the choice, which
+    seeds share; chosen: options by validation run; candidates: all that were tried.
     """
 
     rule: str = "default"
@@ -74,12 +74,12 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """Seconds of work (without waiting), peak memory in 2^20 bytes, and the method's footprint.
+    """Seconds of work (without waiting), peak memory in 2^20 bytes, and the footprint of the method.
 
-    trainable: parameters that train, the head apart from the rest; stored_bits_per_task: what must be
-    kept for each task learnt, exemplars included; exemplars: images kept at the end; passes: images of the
-    stream trained with, counted in every pass; replayed: exemplars trained with beside them; macs:
-    multiply-adds of one image's prediction; parameters: of the backbone, without classifier. None: not known.
+    trainable: trained parameters without the head; head: those of the head; stored_bits_per_task: what must
+    be kept for each learnt task, with exemplars; exemplars: images kept at the end; passes: images of the
+    stream trained on, counted in every pass; replayed: exemplars trained on beside them; macs: multiply-adds
+    of predicting one image; parameters: of the backbone, without classifier. None: unknown.
     """
 
     train_s: Seconds = 0.0
@@ -97,7 +97,7 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 
 class Code(Struct, frozen=True, kw_only=True):
-    """The commit that ran (None outside a clone) and whether files differed from it."""
+    """The commit that ran (None outside a clone), and whether files differed from it."""
 
     git: str | None = None
     dirty: bool = False
@@ -116,16 +116,16 @@ class Env(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """Everything known of one run of one cell.
+    """Everything known about one run of one cell.
 
-    key: identity of the computation; key_parts: hashes of what entered it, so that a stale record can
-    say why; contract: named rules (`contract.py`), empty if the run ended before they were known; config: all
-    options with their values; prepared: key of the preparation used; plugin: where method, stream
-    and backbone come from; reason: one sentence unless status is ok; data: the source's fingerprint;
-    fingerprints: of each task's test set under this seed; weights: hash of the backbone's weights;
-    observations: numbers that a method reported about each task (a keep ratio);
-    notes: what a reader of the table must know; tasks: their names, where they have some (few-shot: the
-    sources); groups: which group each task belongs to, where means over groups are reported.
+    key: identity of the computation; key_parts: hashes of its parts, so that a stale record can say why;
+    contract: named rules (`carryover/records/contract.py`), empty if the run ended before they were known;
+    config: all options with their values; prepared: key of the preparation used; plugin: where method,
+    stream and backbone come from; reason: one sentence unless status is ok; data: fingerprint of the source;
+    fingerprints: of the test set of each task under this seed; weights: hash of the backbone's weights;
+    observations: numbers that a method reported about each task (such as a keep ratio);
+    notes: notes for readers of a table; tasks: their names, if they have some (few-shot: the sources);
+    groups: the group of each task, if means over groups are reported.
     """
 
     schema: Annotated[str, Meta(pattern=r"^1\.\d+$")] = SCHEMA
@@ -158,10 +158,10 @@ class Record(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
             if not math.isfinite(value):  # JSON has no NaN
-                raise ValueError(f"metric {name} is {value}; a metric that cannot be computed is absent")
+                raise ValueError(f"metric {name} is {value}; leave out a metric that cannot be computed")
 
     def outcome(self) -> dict[str, object]:
-        """What two runs of one key must agree on: status, rows, metrics, test sets, footprint and passes."""
+        """What two runs of one key agree on: status, rows, metrics, test sets, footprint, passes."""
         footprint = {
             name: getattr(self.cost, name)
             for name in (
@@ -184,7 +184,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 def is_newer(record: Record) -> bool:
-    """Whether a later version wrote it, which may have said more than is read here."""
+    """Whether a newer version wrote it, which may have added fields that this version ignores."""
     return int(record.schema.partition(".")[2]) > int(SCHEMA.partition(".")[2])
 
 
@@ -193,29 +193,29 @@ class _Version(Struct):
 
 
 def encode(record: Record) -> bytes:
-    """The record's JSON, the same bytes for equal records; one line per row and per named value."""
+    """The JSON of a record, the same bytes for equal records; one line per row and per named value."""
     fields = msgspec.to_builtins(record, order="deterministic", str_keys=True)
     lines = ",\n".join(f"{_json(name)}: {_block(value)}" for name, value in fields.items())
     return f"{{\n{lines}\n}}\n".encode()
 
 
 def decode(data: bytes) -> Record:
-    """The record of a JSON text; ValueError with a reason: broken, another major schema, or not a record."""
+    """The record in a JSON text; ValueError if it is broken, of another major schema, or not a record."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema
         if version.partition(".")[0] != SCHEMA.partition(".")[0]:
             raise ValueError(
-                f"it has schema {version}, and this version of carryover reads {SCHEMA.partition('.')[0]}.x"
+                f"it has schema {version}, but this version of carryover reads {SCHEMA.partition('.')[0]}.x"
             )
         return msgspec.json.decode(data, type=Record)
     except msgspec.ValidationError as error:
-        raise ValueError(f"it is no record: {error}") from error
+        raise ValueError(f"it is not a record: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"its JSON is broken: {error}") from error
 
 
 def json_schema() -> bytes:
-    """The JSON Schema of a record, as committed in record.schema.json."""
+    """The JSON Schema of a record, as in record.schema.json."""
     schema = {"title": f"Carryover record {SCHEMA}", **msgspec.json.schema(Record)}
     return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2) + b"\n"
 
@@ -228,12 +228,12 @@ def show_option(value: Option) -> str:
 
 
 def variant(cell: Cell) -> str:
-    """The method with the options typed for it."""
+    """The method with its typed options."""
     return " ".join([cell.method, *typed(cell.options)])
 
 
 def typed(options: Mapping[str, Option]) -> list[str]:
-    """Each as it is typed, by name."""
+    """The options as they are typed, sorted by name."""
     return [f"{name}={show_option(value)}" for name, value in sorted(options.items())]
 
 
@@ -242,7 +242,7 @@ def _json(value: object) -> str:
 
 
 def _block(value: object) -> str:
-    """A named value: containers that hold something with one entry per line."""
+    """A named value; non-empty containers have one entry per line."""
     if isinstance(value, dict) and value:
         return "{\n" + ",\n".join(f"  {_json(name)}: {_json(part)}" for name, part in value.items()) + "\n}"
     if isinstance(value, (list, tuple)) and value:

@@ -1,18 +1,18 @@
-"""The results store: records as files, the user's beside the committed reference.
+"""The results folder: records as files, those of the user and the committed reference.
 
     <root>/records/<stream>/<backbone>/<method>/<seed>-<key8>.json
                                                 <seed>-<key8>.predictions.npz
-    <root>/journal/<key>/       a run that has not ended
+    <root>/journal/<key>/       a run that has not finished
     <root>/choices/<key>.json   candidates and their scores, shared by seeds
     <root>/submissions/         cells at work in other processes (`cells/executors`)
-    <root>/locks/<key>.lock     held by the process at work on it
+    <root>/locks/<key>.lock     held by the process that works on it
 
-The reference is a folder of the same layout that nothing writes to. Which records count:
+The reference is a read-only folder of the same layout. Which records count:
 
-- A cell's record from the user's folder wins over the reference's of the same key.
-- A failure never replaces a success of the same key; it is written beside it.
-- Of several records of one cell under one contract, the newest successful one counts (`current`);
-  the others are superseded. If none succeeded, none counts and the newest is a failure to show.
+- A record in the user's folder overrides the reference's record with the same key.
+- A failure never replaces a success with the same key; it is written beside it.
+- Of several records of one cell under one contract, the newest successful one counts (`current`).
+  If none succeeded, none counts, and the newest one is shown as a failure.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Predictions = Mapping[tuple[int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Broken:
-    """A file among the records that cannot be read, left where it is."""
+    """A file among the records that cannot be read; it is left in place."""
 
     path: Path
     reason: str
 
 
 class Results:
-    """Records under `root` (written) and `reference` (only read)."""
+    """The records under `root` (read and written) and `reference` (only read)."""
 
     def __init__(self, root: Path, reference: Path | None = None) -> None:
         self.root = root
@@ -58,17 +58,17 @@ class Results:
 
     @classmethod
     def default(cls, root: Path | None = None) -> Results:
-        """The first of `root`, $CARRYOVER_RESULTS, the clone's results/, ./results; and the reference."""
+        """The first of `root`, $CARRYOVER_RESULTS, results/ of the clone, ./results; with the reference."""
         inside = HOUSE if (HOUSE / "pyproject.toml").exists() else Path.cwd()  # not site-packages
         root = root or Path(os.environ.get("CARRYOVER_RESULTS") or inside / "results")
         reference = HOUSE / "results" / "reference"
         return cls(root.expanduser(), reference if reference.is_dir() else None)
 
     def check_writable(self, needed_bytes: int = PROBE) -> None:
-        """RequestError if the root is the reference, read-only, no folder, or short of `needed_bytes`."""
+        """RequestError if the root is the reference, not a writable folder, or short of `needed_bytes`."""
         if self.reference is not None and self._inside_reference():
             raise RequestError(
-                f"{self.root} holds the committed reference, which runs never write to; "
+                f"{self.root} holds the committed reference, which runs never change; "
                 "choose another folder with --results DIR or CARRYOVER_RESULTS."
             )
         try:
@@ -82,16 +82,16 @@ class Results:
             raise self._unwritable(error) from error
         if free < needed_bytes:
             raise RequestError(
-                f"{self.root} has {free / 2**20:.0f} MiB free and {needed_bytes / 2**20:.0f} are needed; "
+                f"{self.root} has {free / 2**20:.0f} MiB free, but a run needs {needed_bytes / 2**20:.0f}; "
                 "make room or choose another folder with --results DIR or CARRYOVER_RESULTS."
             )
 
     def path(self, record: Record) -> Path:
-        """Where a record of this cell and key belongs."""
+        """The path for a record of this cell and key."""
         return self.root / _place(record)
 
     def write(self, record: Record, predictions: Predictions | None = None) -> Path:
-        """Write the record, its predicted classes before it; returns the record's path.
+        """Write the predicted classes, then the record; returns the path of the record.
 
         predictions: global class ids (n,) by (step, task). RequestError if the folder cannot be written.
         """
@@ -110,7 +110,7 @@ class Results:
         return path
 
     def predictions(self, record: Record) -> dict[tuple[int, int], NDArray[np.int64]] | None:
-        """The predicted classes written with a record, by (step, task); None where there are none."""
+        """The predicted classes of a record, by (step, task); None if there are none."""
         for root in self._roots():
             path = (root / _place(record)).with_suffix(".predictions.npz")
             if path.exists():
@@ -125,11 +125,11 @@ class Results:
         return sorted((record for record in records if record.cell == cell), key=recency, reverse=True)
 
     def all(self) -> tuple[list[Record], list[Broken]]:
-        """Every record in the order of the paths, superseded ones included; and the files that are none."""
+        """Every record in the order of the paths, superseded ones too; and the files that are no records."""
         return self._read("records/*/*/*/*.json")
 
     def journal(self, key: str) -> Path:
-        """The folder in which the run of `key` keeps what it has done so far."""
+        """The journal folder of the run of `key`."""
         return self.root / "journal" / key
 
     def choice(self, key: str) -> Path:
@@ -137,7 +137,7 @@ class Results:
         return self.root / "choices" / f"{key}.json"
 
     def lock(self, key: str) -> Path:
-        """The lock file of `key`; outside its journal, which goes when the run ends."""
+        """The lock file of `key`, outside its journal, which is removed when the run ends."""
         return self.root / "locks" / f"{key}.lock"
 
     def _read(self, pattern: str) -> tuple[list[Record], list[Broken]]:
@@ -169,9 +169,9 @@ class Results:
 
 
 def current(records: Iterable[Record], rank: Callable[[Record], int] = lambda record: 0) -> list[Record]:
-    """The record that counts of each cell under each contract: the newest successful one.
+    """The records that count: for each cell and contract the newest successful one.
 
-    rank: a record of a higher rank counts before any newer one of a lower (this run's, not stale).
+    rank: a record of higher rank counts before newer ones of lower rank (for this run's, or fresh ones).
     """
     latest = {}
     for record in sorted(records, key=lambda record: (rank(record), *recency(record))):
@@ -181,7 +181,7 @@ def current(records: Iterable[Record], rank: Callable[[Record], int] = lambda re
 
 
 def failures(records: Iterable[Record]) -> list[Record]:
-    """The newest record of each cell that did not succeed, unless a later one of that cell did."""
+    """The newest record of each cell whose newest record is not successful."""
     newest = {}
     for record in sorted(records, key=recency):
         newest[identity(record.cell)] = record
@@ -189,19 +189,19 @@ def failures(records: Iterable[Record]) -> list[Record]:
 
 
 def recency(record: Record) -> tuple[float, str]:
-    """Sorts records from the oldest to the newest, in one order for equal moments too."""
+    """A sort key from the oldest record to the newest, unique for equal times too."""
     return record.ended.timestamp(), record.key
 
 
 def identity(cell: Cell) -> bytes:
-    """Equal for equal cells, whatever the order of their options."""
+    """Bytes that are equal for equal cells, in any order of their options."""
     return msgspec.json.encode(cell, order="deterministic")
 
 
 def slug(name: str) -> str:
-    """A folder name for `name`: itself where that is safe, otherwise a readable form, "~" and a short hash.
+    """A folder name for `name`: itself if it is safe, otherwise a readable form, "~" and a short hash.
 
-    Two names never share a slug: a safe name has no "~".
+    Two names never share a slug, since a safe name has no "~".
     """
     readable = re.sub(r"[^a-z0-9._=-]+", "-", name.lower())[:80].strip("-.")
     if readable == name:
@@ -218,7 +218,7 @@ def _place(record: Record) -> Path:
 
 
 def _status(path: Path) -> Status | None:
-    """The status of the record in `path`; None where there is none that can be read."""
+    """The status of the record in `path`; None if there is no readable record."""
     with contextlib.suppress(OSError, ValueError):
         return decode(path.read_bytes()).status
     return None

@@ -1,4 +1,4 @@
-"""A row: the score of one test set at one step, with which of its samples were right."""
+"""A row: the score of one test set at one step, with per-sample correctness."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Count = Annotated[int, Meta(ge=0)]
 class Row(Struct, frozen=True, kw_only=True):
     """The score of one test set at one step.
 
-    step: tasks learnt so far, 0 before any; task: its id, from 0 (few-shot: step is the episode's number
-    within its source, and task the source); n: images; correct: how many were
-    right, null where the method has no head for the task yet; hits: which, see `pack_hits`.
+    step: number of tasks learnt so far; task: its id, from 0 (few-shot: step is the number of the episode
+    within its source, and task the source); n: images; correct: how many were right, null if the method has
+    no head for the task yet; hits: which ones, see `pack_hits`.
     """
 
     step: Count

@@ -1,1 +1,1 @@
-"""Tables made from records, on a terminal and in files."""
+"""Tables of records, for a terminal and for files."""

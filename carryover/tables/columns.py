@@ -1,6 +1,6 @@
-"""The columns of a table, and how their numbers read.
+"""The columns of a table.
 
-Records hold fractions; here they become percent.
+Records hold fractions; tables show percent.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ FRESH, STALE, GONE, PUBLISHED = "*", "†", "§", "‡"
 LEGEND = {
     FRESH: "this run",
     STALE: "made by other code than the present; `carryover run` makes it again",
-    GONE: "made with a method, stream, backbone or protocol that is not in this checkout",
-    PUBLISHED: "published by others, under other conditions: not to be ranked with the rest",
+    GONE: "made with a method, stream, backbone or protocol that this checkout lacks",
+    PUBLISHED: "published by others under other conditions: do not rank with the rest",
 }
 
 
 def columns(table: Table) -> list[Column]:
-    """The columns of `table` in their order: the method first, a dtype only where it is mixed."""
+    """The columns of `table` in order: the method first, the dtype only if it is mixed."""
     varied = [Column(table.vary, table.vary, lambda line: line.varied, words=True)] if table.vary else []
     dtype = [Column("dtype", "dtype", lambda line: line.dtype, 1)] if table.mixed_dtype else []
     scores = table.kind.columns(table.lines, table.parts, table.groups)
-    # Where the trained share stands already, time says more than the number of parameters.
+    # With the trained share in the table, time says more than the number of parameters.
     counted, timed = (3, 2) if any(column.text is share for column in scores) else (2, 3)
     return [
         Column("method", "method", lambda line: line.label, words=True),
@@ -46,5 +46,5 @@ def columns(table: Table) -> list[Column]:
 
 
 def marks(line: Line) -> str:
-    """What is to be said of a line beside its method: `LEGEND`."""
+    """The marks beside the method of a line, explained in `LEGEND`."""
     return FRESH * line.fresh + STALE * line.stale + GONE * line.gone + PUBLISHED * bool(line.published)

@@ -1,4 +1,4 @@
-"""Tables for a paper (Markdown), a spreadsheet (CSV) and programs (JSON); the last two lose no digit."""
+"""Writes tables as Markdown (papers), CSV (spreadsheets) and JSON (programs); the last two do not round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from carryover.tables.table import Table
 
 
 def markdown(table: Table) -> str:
-    """The table with all its columns, its notes, and the contract it stands under."""
+    """The table with all columns, its notes and its contract."""
     shown = columns(table)
     rows = [f"### {_escaped(table.title)}", "", _row(column.full for column in shown)]
     rows.append("|" + "|".join(["---"] + ["---:"] * (len(shown) - 1)) + "|")
@@ -44,7 +44,7 @@ def markdown(table: Table) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """The lines of all tables under one heading; published ones name their source and have no contract."""
+    """The lines of all tables under one header; published lines name their source and have no contract."""
     rows = [
         {"table": table.title, "contract": "" if line.published else table.contract.hash, **_flat(line)}
         for table in tables

@@ -1,6 +1,6 @@
-"""Numbers that others published, to be shown beside ours (`carryover report --published`).
+"""Published results of others, shown below ours (`carryover report --published`).
 
-They were measured under other conditions, which `CONDITIONS` names, so they are never sorted in among ours.
+They were measured under other conditions, named in `CONDITIONS`, so they are never sorted among ours.
 In percent, as printed.
 """
 
@@ -64,16 +64,16 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Published:
-    """Rows for a table, the best first, and what to know of them."""
+    """Published rows for a table, the best first, and notes on them."""
 
     lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def published_for(table: Table) -> Published:
-    """What was published on the table's stream; nothing for other streams.
+    """The published results on the table's stream; empty for other streams.
 
-    A mean is shown only where the table has all the tasks that it is over.
+    A mean is shown only if the table has all the tasks of the mean.
     """
     stream = table.stream.partition("?")[0]
     if stream == "vtab-1k":

@@ -1,4 +1,4 @@
-"""What `run` shows at its end and what `report` shows: tables as text, in any format."""
+"""The tables of `run` and `report`, as text in any format."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def closing_text(
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> str:
-    """This run beside all records of its contract (`closing_tables`), then its cells that did not succeed."""
+    """The tables of this run (`closing_tables`), then its cells that did not succeed."""
     tables = closing_tables(
         run, everything, standing=standing, reference_methods=reference_methods, fill=fill
     )
@@ -43,7 +43,7 @@ def closing_text(
 
 
 def failures_text(records: Sequence[Record]) -> str:
-    """A table of cells that did not succeed."""
+    """The cells that did not succeed, as a table."""
     return drawn_failures(records, *_screen())
 
 
@@ -58,11 +58,11 @@ def report_text(
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> str:
-    """Every record that counts: a table for each contract, those of one stream after another.
+    """Every record that counts, in one table per contract, grouped by stream.
 
-    stream: only this one, by its full name or by its name without parameters; vary: the one part of
-    the contract that may differ within a table; published: what others published stands below the
-    lines of its stream. RequestError for a stream without records, an unknown part or an unknown format.
+    stream: only this one, by its full name or its name without parameters; vary: one part of the contract
+    that may differ within a table; published: whether to add published results below the lines.
+    RequestError for a stream without records, an unknown part or an unknown format.
     """
     check_vary((vary,) if vary else ())
     if form not in FORMATS:
@@ -86,7 +86,7 @@ def report_text(
 
 
 def _told_apart(tables: Sequence[Table]) -> list[Table]:
-    """Each table after another of its stream says what it differs from that one in."""
+    """Add a note to each table after another of its stream: how their contracts differ."""
     told = list(tables[:1])
     for before, made in pairwise(tables):
         if before.stream == made.stream:
@@ -120,6 +120,6 @@ def _names(cell: Cell) -> tuple[str, str]:
 
 
 def _screen() -> tuple[int, bool]:
-    """The width to draw for, and whether colors are welcome (no-color.org)."""
+    """The width of the output, and whether to use colors (no-color.org)."""
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return shutil.get_terminal_size((PIPED, 24)).columns, color

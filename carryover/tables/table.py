@@ -1,8 +1,8 @@
-"""A table: methods side by side, from records of one contract.
+"""Builds a table: methods side by side, from records of one contract.
 
-A line is one method with its typed options, over its seeds. What methods may rightly differ in
-(parameters, stored bits, exemplars, time, dtype where it is mixed) stands beside the accuracy.
-`render.py` draws what is built here.
+A line is one method with its typed options, over its seeds. Costs, in which methods may differ
+(parameters, stored bits, exemplars, time, dtype if it is mixed), stand beside the accuracy.
+`carryover/tables/terminal.py` and `export.py` write it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SAME_IMAGES = frozenset({"preprocessing", "backbone", "selection", "inference"}
 
 @dataclass(frozen=True)
 class Table:
-    """Lines with the best first, missing ones at the end; contract: what they share.
+    """A table: lines with the best first and missing ones at the end, under one contract.
 
-    parts: the names of the tasks (few-shot: sources) that have columns of their own; groups: those that
-    tasks are in; published: what others measured under other conditions, shown apart from the lines.
+    parts: the names of the tasks (few-shot: sources) that have columns of their own; groups: the groups of
+    the tasks; published: results of others under other conditions, shown apart from the lines.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Table:
 
     @property
     def mixed_dtype(self) -> bool:
-        """Whether the numbers were made in more than one dtype."""
+        """Whether the records have more than one dtype."""
         return len({line.dtype for line in self.lines if line.seeds}) > 1
 
 
@@ -67,18 +67,18 @@ def table(
 ) -> Table:
     """The table of the successful records that count.
 
-    vary: the one part of the contract that may differ; fresh: keys of the present run's records;
-    standing: whether other code made a record, or a plugin that is gone; reference_methods: methods of which
-    every table should have a line; fill: the command that makes it, "" where it cannot be made. RequestError
-    if the contracts differ in anything else. Records of one seed that were tested on other images than the
-    newest one of that seed are left out, and a note says so.
+    vary: one part of the contract that may differ; fresh: keys of the records of this run; standing: whether
+    a record is current, stale or gone; reference_methods: methods of which every table should have a line;
+    fill: the command that makes such a line, "" if it cannot be made. RequestError if the contracts differ
+    in anything else. A record is left out, with a note, if it was tested on other images than the newest
+    record of its seed.
     """
     shared = same_table(records, vary=(vary,) if vary else None)
     stands = {record.key: standing(record) if standing else "current" for record in records}
     rank = {r.key: 2 if r.key in fresh else 1 if stands[r.key] == "current" else 0 for r in records}
     counting = current(records, rank=lambda record: rank[record.key])
     kept, notes = _same_images(counting, vary, fresh)
-    # By seed, the one that counts most last: cells of other names may be the same under one contract.
+    # By seed, the highest rank last: cells with different names may be the same under one contract.
     groups: dict[tuple[str, str, str, str], dict[int, Record]] = defaultdict(dict)
     for record in sorted(kept, key=lambda record: (record.cell.seed, rank[record.key], *recency(record))):
         name = _label(record.cell), record.cell.method, _varied(record, vary), record.prepared or ""
@@ -99,13 +99,13 @@ def table(
     notes += kind.notes
     if newer := sum(map(is_newer, kept)):
         notes.append(
-            f"{newer} of the records by a newer version of carryover, which may say more than is shown"
+            f"{newer} of the records by a newer version of carryover, which may hold more than is shown"
         )
     lines.sort(key=lambda line: (-_mean_of(line, kind.primary), line.label, line.varied))
     for method in reference_methods:
         command = fill(method) if fill and method not in {line.method for line in lines} else ""
         if command:
-            if shared.get("selection") == "manual":  # reached only with an option typed by hand
+            if shared.get("selection") == "manual":  # only a typed option makes such a record
                 command += " -o KEY=VALUE"
             lines.append(Line(method, fill=command))
     notes += _seed_notes(lines) + list(dict.fromkeys(note for record in kept for note in record.notes))
@@ -122,9 +122,9 @@ def closing_tables(
     reference_methods: Sequence[str] = (),
     fill: Callable[[str, Cell], str] | None = None,
 ) -> list[Table]:
-    """This run beside every record of the same contract: a table for each contract of its successful records.
+    """One table per contract of this run's successful records, with every other record of that contract.
 
-    fill(method, cell): the command that runs a method where `cell`, one of this run's, was run.
+    fill(method, cell): the command that runs a method in place of that of `cell`, a cell of this run.
     """
     tables = []
     for records in by_contract(record for record in run if record.status == "ok"):
@@ -142,7 +142,7 @@ def closing_tables(
 
 
 def by_contract(records: Iterable[Record], vary: str | None = None) -> list[list[Record]]:
-    """The records in groups of one contract, the part `vary` left open, in the order they first come."""
+    """The records grouped by contract without the part `vary`, in order of first occurrence."""
     groups: dict[Contract, list[Record]] = defaultdict(list)
     for record in records:
         groups[Contract(record.contract).without((vary,) if vary else ())].append(record)
@@ -181,7 +181,7 @@ def _line(
 
 
 def _spread(name: str, values: Sequence[float]) -> Spread | None:
-    """Over seeds. The interval of a mean over k seeds, each with episodes of its own: sqrt(sum CI^2) / k."""
+    """The spread over seeds; for intervals of k seeds with episodes of their own: sqrt(sum CI^2) / k."""
     if name.startswith("interval/"):
         return Spread(math.hypot(*values) / len(values), None, len(values))
     return Spread.of(values)
@@ -190,7 +190,7 @@ def _spread(name: str, values: Sequence[float]) -> Spread | None:
 def _same_images(
     records: Sequence[Record], vary: str | None, fresh: Collection[str]
 ) -> tuple[list[Record], list[str]]:
-    """The records that agree with the newest of their seed (this run's first) on the test sets."""
+    """The records with the test sets of the newest record of their seed; this run's count as newest."""
     newest = sorted(records, key=lambda record: (record.key in fresh, *recency(record)), reverse=True)
     tested: dict[tuple[int, str], dict[int, str]] = {}
     kept, notes = [], []
@@ -199,12 +199,12 @@ def _same_images(
         if tested.setdefault(place, record.fingerprints) == record.fingerprints:
             kept.append(record)
         else:
-            notes.append(f"left out, since it was tested on other images than the rest: {record.cell}")
+            notes.append(f"left out, since it was tested on other images than the others: {record.cell}")
     return kept, notes
 
 
 def _seed_notes(lines: Sequence[Line]) -> list[str]:
-    """What to know when the means are over different seeds."""
+    """A note if the means are over different seeds."""
     sets = Counter(line.seeds for line in lines if line.seeds)
     if len(sets) < 2:
         return []
@@ -216,7 +216,7 @@ def _seed_notes(lines: Sequence[Line]) -> list[str]:
 
 
 def _set_apart(first: Record, others: Sequence[Record]) -> list[str]:
-    """How many records of the same stream stand under other contracts, and what they differ in."""
+    """Notes on the records of the same stream under other contracts: how many, and how they differ."""
     apart: Counter[str] = Counter()
     for record in others:
         parts = differences(first.contract, record.contract)
@@ -241,7 +241,7 @@ def _title(record: Record, shared: Contract, vary: str | None) -> str:
 
 
 def _selection(rule: str) -> str:
-    """The rule without its explanation, and that options were typed beside it."""
+    """The rule without its explanation, and whether options were typed."""
     rule, _, others = rule.partition("; ")
     return "; ".join(filter(None, [rule.partition(":")[0], others]))
 

@@ -1,4 +1,4 @@
-"""Tables and failures drawn for a terminal of some width, with rich."""
+"""Draws tables and failures for a terminal of a given width, with rich."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from carryover.tables.table import SEPARATOR, Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-WORDS = 4  # a method with its options takes this part of the width before it goes to a second line
+WORDS = 4  # a method with its options may take 1/WORDS of the width before it wraps
 GAP = 2
 
 
 def drawn(table: Table, width: int, color: bool = False) -> str:
-    """The table in `width` columns. What does not fit is named below; this run's lines are bold in color."""
+    """The table in `width` columns; columns that do not fit are named below. In color, this run is bold."""
     ours = [line for line in table.lines if not line.fill]
     lines = [*ours, *table.published]
     chosen, left_out = _fitting(columns(table), lines, width)
@@ -38,7 +38,7 @@ def _title(title: str, width: int, color: bool) -> str:
     from rich.text import Text
 
     rows = [""]
-    for part in title.split(SEPARATOR):  # a part stays whole where it fits
+    for part in title.split(SEPARATOR):  # a part that fits is not broken
         joined = f"{rows[-1]}{SEPARATOR}{part}" if rows[-1] else part
         rows[-1:] = [joined] if len(joined) <= width or not rows[-1] else [rows[-1], part]
     return _on_console(Text("\n".join(rows), style="bold"), width, color)
@@ -47,7 +47,7 @@ def _title(title: str, width: int, color: bool) -> str:
 def _body(
     chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], published: Sequence[Line], color: bool
 ) -> str:
-    """Headings, a rule, the lines, and below another rule what is published."""
+    """Headings, a rule, the lines, and published lines below another rule."""
     height = 1 + max(column.short.count("\n") for column, _ in chosen)
     width = sum(size for _, size in chosen) + GAP * (len(chosen) - 1)
     rows = _rows(chosen, lines, width, color)
@@ -59,7 +59,7 @@ def _body(
 
 
 def _rows(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], width: int, color: bool) -> list[str]:
-    """Headings and lines; never narrower than its columns, so that no number is cut short."""
+    """Headings and lines, never narrower than the columns, so that no number is cut."""
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -77,7 +77,7 @@ def _rows(chosen: Sequence[tuple[Column, int]], lines: Sequence[Line], width: in
 
 
 def drawn_failures(records: Sequence[Record], width: int, color: bool = False) -> str:
-    """Cells that did not succeed: which, how they ended, why."""
+    """The cells that did not succeed, with status and reason."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
@@ -94,7 +94,7 @@ def drawn_failures(records: Sequence[Record], width: int, color: bool = False) -
 def _fitting(
     wanted: Sequence[Column], lines: Sequence[Line], width: int
 ) -> tuple[list[tuple[Column, int]], list[Column]]:
-    """The columns that fit into `width`, with their sizes, and those left out."""
+    """The columns that fit into `width`, with their sizes, and those that are left out."""
     from rich.cells import cell_len
 
     sizes = {}
@@ -119,7 +119,7 @@ def _text(column: Column, line: Line) -> str:
 
 
 def _missing(line: Line, size: int, width: int) -> str:
-    """A reference row without a record; its command is never broken, so that it can be copied."""
+    """A reference row without a record; its command is not broken, so that it can be copied."""
     said = f"{line.label:<{size}}  no record under this contract yet:"
     return f"{said} {line.fill}" if len(said) + 1 + len(line.fill) <= width else f"{said}\n    {line.fill}"
 

@@ -22,7 +22,7 @@ def command_page() -> str:
         "The command line",
         inspect.cleandoc(group.help or ""),
         "In a clone it is `.venv/bin/carryover`, once any `make` target has built `.venv`; "
-        "`source .venv/bin/activate` puts it on the path. `make` itself has a target for what is typed most.",
+        "`source .venv/bin/activate` puts it on the path. `make` has targets for the most frequent commands.",
         words.table(("command", "what it does"), rows),
         *(command_part(name, command) for name, command in commands),
         EXITS,
@@ -33,12 +33,12 @@ EXITS = f"""## Exit codes
 
 {
     words.table(
-        ("code", "what it says"),
+        ("code", "meaning"),
         [
-            (str(cli.OK), "all went well"),
-            (str(cli.FAILED), "a cell failed, the others ran; or a promise is broken"),
-            (str(cli.REFUSED), "the request cannot be run; nothing was started"),
-            (str(cli.INTERRUPTED), "interrupted; the command that goes on is printed"),
+            (str(cli.OK), "success"),
+            (str(cli.FAILED), "a cell failed (the others ran), or a promise is broken"),
+            (str(cli.REFUSED), "the request is not possible; nothing was started"),
+            (str(cli.INTERRUPTED), "interrupted; the command that continues is printed"),
         ],
     )
 }"""

@@ -1,12 +1,12 @@
-"""What methods are made of.
+"""The base of methods.
 
 - `method`     the contract of every method: `Method`, its `Context` and its `Footprint`
-- `gradient`   `GradientMethod`, which owns the training of those that follow a gradient
-- `efficient`  `ParameterEfficient`, for those that insert something small into a frozen network
-- `peft`       `PeftTuner`, for those that the `peft` library inserts
+- `gradient`   `GradientMethod`, the training loop of methods that train by gradient
+- `efficient`  `ParameterEfficient`, for methods that insert something small into a frozen network
+- `peft`       `PeftTuner`, for the tuners of the `peft` library
 - `heads`      linear and cosine heads for the three scenarios
-- `memory`     exemplars: what is kept of earlier tasks' images
-- `prepared`   `PreparedMethod`, for those that start from what is trained once on a pool; `card`, its files
+- `memory`     exemplars: images of earlier tasks that are kept
+- `prepared`   `PreparedMethod`, for methods that start from tensors trained once on a pool; `card`, its files
 """
 
 from methods.base.efficient import ParameterEfficient

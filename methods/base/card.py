@@ -1,8 +1,8 @@
-"""Prepared tensors in a file, and beside it the card that says what they fit and how they were made.
+"""Prepared tensors in a file, with a card that says what they fit and how they were made.
 
     NAME.safetensors   NAME.json
 
-They are of use with the weights that they were trained on and no others.
+They fit only the weights that they were trained on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PreparedCard(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def read_card(path: Path) -> PreparedCard:
-    """The card beside the tensors in `path`; DataError where it is missing or damaged."""
+    """The card beside the tensors in `path`; DataError if it is missing or damaged."""
     card = path.with_suffix(".json")
     try:
         return msgspec.json.decode(_bytes(card), type=PreparedCard)
@@ -64,7 +64,7 @@ def read_card(path: Path) -> PreparedCard:
 
 
 def read_tensors(path: Path, card: PreparedCard) -> dict[str, Tensor]:
-    """The tensors in `path`; DataError where they are missing, damaged, or not those of the card."""
+    """The tensors in `path`; DataError if they are missing, damaged, or not those of the card."""
     data = _bytes(path)
     found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
@@ -75,11 +75,11 @@ def read_tensors(path: Path, card: PreparedCard) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise DataError(f"{path} is no safetensors file ({error}); get or prepare it again") from None
+        raise DataError(f"{path} is not a safetensors file ({error}); get or prepare it again") from None
 
 
 def file_name(backbone: str) -> str:
-    """A backbone's name as one of files; two backbones never share one."""
+    """The name of a backbone as a file name; two backbones never share one."""
     readable = re.sub(r"[^a-z0-9._=-]+", "-", backbone.lower())[:80].strip("-.")
     return (
         readable
@@ -89,7 +89,7 @@ def file_name(backbone: str) -> str:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], card: PreparedCard) -> None:
-    """Write the tensors to `path` and beside it the card, with their hash."""
+    """Write the tensors to `path`, and beside it the card with their hash."""
     data = _packed(tensors)
     write_atomic(path, data)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(data).hexdigest())
@@ -98,7 +98,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], card: PreparedCard) -> None
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of the tensors as a safetensors file has them."""
+    """The sha256 of the tensors as a safetensors file."""
     return hashlib.sha256(_packed(tensors)).hexdigest()
 
 

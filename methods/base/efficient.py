@@ -1,7 +1,7 @@
-"""`ParameterEfficient`: methods that insert something small into a frozen network, and where they insert it.
+"""`ParameterEfficient`: methods that insert something small into a frozen network.
 
-With one module per task nothing is ever forgotten, and a task costs what its module and head take;
-with one for all tasks the module is trained further on every task.
+With one module per task nothing is forgotten, and each task stores its module and head. With one module for
+all tasks, it is trained further on every task.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ParameterEfficient(GradientMethod):
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
         """
-        per_task: keep what is trained for each task and predict with it (true), or train one for all
-            tasks (false); if not said, the first wherever the task of a test image is known
+        per_task: train and keep a module for each task (true), or one for all tasks (false); by default
+            true if the task of a test image is known
         """
 
         per_task: bool | None = None

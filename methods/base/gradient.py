@@ -1,4 +1,4 @@
-"""`GradientMethod` owns the training, so that a method's file says only what is inserted and what trains."""
+"""`GradientMethod` holds the training loop, so that a method only says what it inserts and what trains."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Stage:
 
 @dataclass(eq=False)
 class Step:
-    """What a step of a training knows.
+    """The data of one training step, passed to the hooks.
 
     images: (B, 3, S, S), prepared and augmented, None where features are trained on; targets: (B, 2), pairs
     of task id and label; positions: (new,), where the new images, which come first, are among all that are
@@ -121,15 +121,15 @@ class GradientMethod(Method):
     generator on the training device, seeded anew at each epoch.
     """
 
-    identity_at_init: ClassVar[bool] = True  # whether the features are the plain network's at step 0
+    identity_at_init: ClassVar[bool] = True  # whether the features before training are the plain network's
     memory: Memory | None = None
     replay: int = 0  # exemplars drawn beside each batch
 
     @dataclass(frozen=True)
     class Config(Method.Config):
         """
-        epochs: passes over a task's training images; more where they would be fewer than
-            `min_steps` steps, since a task of a few hundred images is not learnt in five passes
+        epochs: passes over a task's training images; more if they would be fewer than `min_steps` steps,
+            since a task of a few hundred images is not learnt in five passes
         batch_size: images per step
         lr: the learning rate of what trains inside the backbone
         head_lr: the heads' learning rate
@@ -140,14 +140,14 @@ class GradientMethod(Method):
             milestone
         milestones: shares of the training after which "steps" lowers the rates
         warmup_epochs: linear warm-up before the schedule
-        clip_norm: the gradient's largest norm; None leaves it as it is
+        clip_norm: the largest norm of the gradient; None: no limit
         augment: "standard" (flips where the stream's images may be mirrored), "crop" (random resized crops
             and those flips) or "none"
         crop_scale: the smallest share of an image's area that a crop shows
         label_smoothing: of the cross-entropy
         head: "linear", or "cosine" with a learnt scale
-        columns: among which classes the loss of an image is in class-incremental streams: those "seen" so
-            far, or its "own" task's, whose head alone trains then
+        columns: the classes in the loss of an image in class-incremental streams: all "seen" so far, or
+            those of its "own" task, so that only the head of that task trains
         min_steps: the fewest steps a task is trained for
         """
 
@@ -176,8 +176,8 @@ class GradientMethod(Method):
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
         if config.columns == "own" and info.scenario != "class":
             return (
-                "columns=own chooses among the classes of a class-incremental stream, and in a "
-                f"{info.scenario}-incremental one there is no choice; leave columns out"
+                "columns=own applies only to class-incremental streams, and this one is "
+                f"{info.scenario}-incremental; leave columns out"
             )
         return None
 
@@ -206,16 +206,16 @@ class GradientMethod(Method):
         self.heads.open(task_id, self.backbone.device)
 
     def begin(self, task: Task) -> None:
-        """Before a task is trained on: with `per_task`, back to the tensors that `attach` left."""
+        """Called before the trainings of a task; with `per_task`, restores the tensors that `attach` left."""
         if self.per_task:
             self.unpack(self._initial)
 
     def stages(self, task: Task) -> Iterator[Stage]:
-        """The trainings of `task`, each run when it is yielded; a single one needs no name."""
+        """Yield the trainings of `task`, which run as they are yielded; a single one needs no name."""
         yield Stage()
 
     def parts(self, task: Task) -> Parts:
-        """The data trained on when `task` arrives, with the task each part belongs to."""
+        """The training data when `task` arrives, as pairs of task id and data."""
         return [(task.id, task.train)]
 
     def groups(self) -> list[ParameterGroup]:
@@ -233,29 +233,29 @@ class GradientMethod(Method):
         return step.logits.cross_entropy(self.config.label_smoothing)
 
     def after_backward(self, step: Step) -> None:
-        """Between the gradients and the optimizer's step: change `parameter.grad` of what trains."""
+        """Called between the backward pass and the optimizer's step, to change `parameter.grad`."""
         return
 
     def after_step(self, step: Step) -> None:
-        """After the optimizer's step, while its gradients are still there."""
+        """Called after the optimizer's step, while the gradients still exist."""
         return
 
     def end(self, task: Task) -> None:
-        """After the trainings of `task`: importances, statistics, exemplars."""
+        """Called after the trainings of `task`, to measure importance, keep statistics or exemplars."""
         return
 
     def held(self) -> dict[str, Tensor]:
-        """What a training changes beside the parameters, of any shape, for its journal alone.
+        """Tensors of any shape, beside the parameters, that a killed training needs; only for its journal.
 
-        The network's own buffers and the memory by default; with what the hooks go by, a killed training goes
-        on as if undisturbed. Asked for after `begin`.
+        By default the network's own buffers and the memory; add what the hooks depend on, so that a killed
+        training continues as if undisturbed. Called after `begin`.
         """
         buffers = {n: t for n, t in self.backbone.changing().items() if not isinstance(t, nn.Parameter)}
         counted = {"replayed": torch.tensor(self.replayed)}
         return counted | self._memory_state() | {f"buffer.{n}": t for n, t in buffers.items()}
 
     def hold(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `held` gave."""
+        """Restore the tensors of `held`."""
         buffers, changing = below("buffer.", tensors), self.backbone.changing()
         with torch.no_grad():
             for name, tensor in buffers.items():
@@ -307,7 +307,7 @@ class GradientMethod(Method):
         return torch.cat(logits)
 
     def images(self, inputs: Inputs, batch_size: int) -> Iterator[tuple[Indices, Tensor]]:
-        """Positions and prepared images (B, 3, S, S), in order and as they are."""
+        """Positions and prepared images (B, 3, S, S), in order and without augmentation."""
         loader = Loader(inputs, self.backbone.device, self.context.workers)
         for positions, pixels in loader.batches(np.arange(len(inputs)), batch_size):
             yield positions, self.backbone.prepare(pixels)
@@ -360,7 +360,7 @@ class GradientMethod(Method):
         return Heads(info, width, self.context.seeds, kind=config.head, columns=config.columns)
 
     def head_groups(self) -> list[ParameterGroup]:
-        """The heads in training, at their own rate."""
+        """The heads in training, with their own learning rate."""
         heads = self.heads.trained(self._training).items()
         return groups_of(heads, self.config.head_lr, self.config.weight_decay)
 
@@ -370,7 +370,7 @@ class GradientMethod(Method):
         return max(self.config.epochs, math.ceil(self.config.min_steps / per_epoch)), per_epoch
 
     def optimization(self, epochs: int) -> Optimization:
-        """How the options say that parameters are moved, for so many epochs."""
+        """The optimization that the options describe, for that many epochs."""
         config = self.config
         return Optimization(
             epochs,

@@ -1,8 +1,8 @@
-"""Heads for the three scenarios, in one place.
+"""Heads for the three scenarios.
 
-- task    one head per task; the task's identity picks it
-- class   one head that grows by the classes of each new task, columns in the order learnt; a class that comes
-          back keeps its column
+- task    one head per task; the task id selects it
+- class   one head that grows by the classes of each new task, columns in the order learnt; a class that
+          returns keeps its column
 - domain  one head, shared by all tasks
 
 linear    W f + b
@@ -85,7 +85,7 @@ class Heads(nn.Module):
         return "shared" if self.info.scenario == "domain" else str(task_id)
 
     def open(self, task_id: int, device: torch.device | str = "cpu") -> None:
-        """Make what `task_id` needs; what is there stays as it is."""
+        """Make what `task_id` needs; existing parts stay unchanged."""
         self.scale.data = self.scale.data.to(device)
         key, classes = self._key(task_id), self.info.classes[task_id]
         if self.info.scenario == "class":
@@ -105,7 +105,7 @@ class Heads(nn.Module):
         self.linears[key] = made.to(device)
 
     def _part(self, classes: Sequence[int]) -> None:
-        """Give those of `classes` that come back a linear without others, so that they can train alone."""
+        """Move returning classes among `classes` to a linear of their own, so that they can train alone."""
         for key, known in list(self._classes.items()):
             back = [place for place, cls in enumerate(known) if cls in classes]
             if not back or len(back) == len(known):
@@ -211,7 +211,7 @@ class Heads(nn.Module):
     def restore(
         self, state: dict[str, Tensor], learnt: Sequence[int], device: torch.device | str = "cpu"
     ) -> None:
-        """Take over what `stored` gave of another instance that has learnt the tasks `learnt`."""
+        """Restore what `stored` returned for an instance that learnt the tasks `learnt`."""
         self.linears, self._classes, self._order = nn.ModuleDict(), {}, []
         for task in learnt:  # not in the order of `state`: a safetensors file gives its tensors in any order
             self.open(task, device)

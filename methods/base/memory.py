@@ -1,8 +1,8 @@
-"""Exemplars: images of earlier tasks that a method keeps, and how it picks, draws and stores them.
+"""Exemplars: images of earlier tasks that a method keeps, and how it selects, draws and stores them.
 
-An exemplar is a row of the table that it came from, with its task and label, so that a state holds numbers
-and no pixels; `footprint` counts the pixels, at the stream's resolution. Every choice is a hash of what it is
-for and how many came before, so that a killed run goes on with the same exemplars.
+An exemplar is a row of its image table, with task and label, so that a state holds numbers and no pixels;
+`footprint` counts the pixels, at the stream's resolution. Every random choice is seeded by its purpose and
+the number of choices before it, so that a killed run continues with the same exemplars.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
 from methods.base.method import Context
 
-Rule = Literal["all", "reservoir", "class_balanced"]
+Retention = Literal["all", "reservoir", "class_balanced"]
 Item = tuple[int, int, int, int]  # table, row in it, task, label within the task
 
 
 class Memory:
-    """At most `capacity` images, None for any number.
+    """A memory of at most `capacity` images; None: any number.
 
-    rule: "all" that are offered; "reservoir" (Vitter, 1985), in which each image ever offered is as likely
-    as any other; "class_balanced", in which every class seen has an equal share (the first ones one more),
-    is filled by a reservoir of its own, and gives up its last images as classes come.
+    rule: "all" offered images; "reservoir" (Vitter, 1985), which keeps every offered image with the same
+    probability; "class_balanced", in which every class has an equal share (the first ones one more), filled
+    by a reservoir of its own, and drops its last images when new classes come.
     """
 
-    def __init__(self, context: Context, capacity: int | None, rule: Rule = "reservoir") -> None:
+    def __init__(self, context: Context, capacity: int | None, rule: Retention = "reservoir") -> None:
         self.context = context
         self.capacity = capacity
         self.rule = rule
@@ -47,12 +47,12 @@ class Memory:
 
     @property
     def tasks(self) -> list[int]:
-        """The tasks that some exemplar is of, in order."""
+        """The tasks with exemplars, in order."""
         return sorted({task for _, _, task, _ in self._items()})
 
     @property
     def bits(self) -> int:
-        """What the images take, 24 bits a pixel; rows and labels are not counted."""
+        """The bits of the images, 24 per pixel; rows and labels do not count."""
         height, width = self.context.info.image_size
         return len(self) * height * width * 24
 
@@ -76,7 +76,7 @@ class Memory:
                     kept[slot] = item
 
     def draw(self, count: int) -> tuple[Inputs, Indices] | None:
-        """Up to `count` images, none twice, and (n, 2) their tasks and labels; None where there are none."""
+        """Up to `count` different images, and (n, 2) their tasks and labels; None if the memory is empty."""
         self._drawn += 1
         items = self._items()
         count = min(count, len(items))
@@ -86,7 +86,7 @@ class Memory:
         return self._images([items[place] for place in rng.choice(len(items), count, replace=False)])
 
     def parts(self) -> list[tuple[int, Labelled]]:
-        """Everything, task by task."""
+        """All exemplars, task by task."""
         found = []
         for task in self.tasks:
             inputs, targets = self._images([item for item in self._items() if item[2] == task])
@@ -105,7 +105,7 @@ class Memory:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take over a `state()`."""
+        """Restore a `state()`."""
         self._tables = [*filter(None, bytes(state["tables"].cpu().numpy()).decode().split("\n"))]
         self._offered = {int(key): int(count) for key, count in state["offered"].tolist()}
         self._drawn = int(state["drawn"])

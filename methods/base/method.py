@@ -1,4 +1,4 @@
-"""The contract of a method: one interface for continual, few-shot and transfer protocols."""
+"""The interface of a method, for continual, few-shot and transfer protocols."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.stream import Pool, StreamInfo, Task
 
 @dataclass(frozen=True)
 class Context:
-    """What the harness hands to a method beside the backbone.
+    """What the harness gives to a method beside the backbone.
 
     tables: the image tables of the tasks handed over so far, by content fingerprint, so that a
     method that keeps exemplars can store which rows they are and find their pixels again.
@@ -43,7 +43,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a method costs to keep.
+    """The cost of keeping a method.
 
     trainable: parameters that train on one task, heads excluded; head: parameters of the heads
     that train on one task; stored_bits: everything kept beside the frozen backbone after the tasks
@@ -65,7 +65,7 @@ class Preparation:
 
 
 class Method(ABC):
-    """Learns tasks one after another and predicts.
+    """A method: learns tasks one after another and predicts.
 
     Subclasses set `name`, declare a frozen dataclass `Config` with a default for every option and a
     `search` space, and may set `reference` (a row that every table should have). One whose preparation can
@@ -90,16 +90,22 @@ class Method(ABC):
 
     @dataclass(frozen=True)
     class Config:
+        """search: what is tried of each option where options are searched for, its own value first."""
+
         search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+
+        def space(self) -> Mapping[str, Sequence[Any]]:
+            """What of `search` is tried with these options."""
+            return self.search
 
     @classmethod
     def supports(cls, config: Any, info: StreamInfo, backbone: BackboneInfo) -> str | None:
-        """None, or the reason why this method cannot run with `config` on that stream and backbone."""
+        """The reason if this method cannot run with `config` on that stream and backbone, otherwise None."""
         return None
 
     @classmethod
     def files(cls, config: Any, backbone: Backbone) -> tuple[Path, ...]:
-        """Files beside the code that a result rests on, as a trained head; their contents enter its key."""
+        """Files that a result depends on, such as a trained head; their contents enter the key."""
         return ()
 
     def __init__(self, config: Any, backbone: Backbone, context: Context) -> None:
@@ -125,7 +131,7 @@ class Method(ABC):
         """Logits (N, columns) of `inputs`; `task_id` is given in task-incremental streams only."""
 
     def preparation(self) -> Preparation | None:
-        """What `prepare` made or read, for the record; None where it did neither."""
+        """What `prepare` made or read, for the record; None if it did neither."""
         return None
 
     def export(self, pool: Pool, folder: Path, *, stream: str, terms: str, commit: str) -> Path:
@@ -149,7 +155,7 @@ class Method(ABC):
 
     @abstractmethod
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take over a `state()`, in a fresh instance with an equal config, backbone and context."""
+        """Restore a `state()`, in a fresh instance with an equal config, backbone and context."""
 
     def state_for(self, task_id: int | None) -> dict[str, Tensor]:
         """The part of the state on which `predict(..., task_id)` depends; all of it by default.
@@ -160,10 +166,10 @@ class Method(ABC):
 
     @abstractmethod
     def footprint(self) -> Footprint:
-        """What this method costs to keep."""
+        """The cost of keeping this method."""
 
     def observations(self) -> dict[str, float]:
-        """Numbers about the last task worth a line in the record (a keep ratio); none by default."""
+        """Numbers about the last task for the record, such as a keep ratio; none by default."""
         return {}
 
     def columns(self) -> tuple[int, ...]:
@@ -182,7 +188,7 @@ def episode_features(
 
 
 def stored_bits(tensors: Mapping[str, Tensor]) -> int:
-    """Bits that the tensors take on disk."""
+    """The bits that the tensors take on disk."""
     return sum(tensor.numel() * tensor.element_size() * 8 for tensor in tensors.values())
 
 

@@ -1,15 +1,15 @@
-"""What the tuners of the `peft` library share (Mangrulkar et al., github.com/huggingface/peft).
+"""The common base of the tuners of the `peft` library (Mangrulkar et al., github.com/huggingface/peft).
 
 All of them replace Linears of a frozen network by ones that add to, scale or rotate the weight, through the
 library. Each class (`methods/peft_*.py`) names its paper, its formula for the weight W (out, in) of a layer,
 its trainable tensors, and its count on ViT-B/16 at the defaults.
 
-Step 0: the plain network, for every one of them. Stored per task (or once): the trainable tensors and the
-head; nothing is merged. What a tuner draws or computes from the weights and does not train is made again by
-whoever restores it, from seeds of ours: PSOFT's and OSF's by an SVD, whose signs are the machine's.
+All of them are identities at init. Stored per task (or once): the trainable tensors and the head; nothing is
+merged. Tensors that a tuner draws, or computes from the weights, and does not train are made again by
+`restore` from our seeds: PSOFT's and OSF's by an SVD, whose signs depend on the machine.
 
-Not here are those that start elsewhere (FourierFT, VB-LoRA, C3A), whose sizes must divide the network's
-(RoAd), or whose scores depend on the batch (Lily's router averages over it).
+Left out are tuners that are no identity at init (FourierFT, VB-LoRA, C3A), whose sizes must divide the
+network's (RoAd), or whose scores depend on the batch (Lily's router averages over it).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a method makes before its first task, once for a backbone: read from a file, or trained on a pool."""
+"""Tensors that a method needs before its first task: read from a file, or trained once on a pool."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class PreparedMethod(Method):
 
     @abstractmethod
     def trained(self) -> dict[str, Tensor]:
-        """All that preparing changes."""
+        """The tensors that the preparation changes."""
 
     @abstractmethod
     def take(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `trained` gave; RuntimeError for tensors of other names or shapes."""
+        """Restore what `trained` returned; RuntimeError for tensors with other names or shapes."""
 
     @abstractmethod
     def train_on(self, pool: Pool) -> tuple[str, dict[str, Setting]]:
@@ -68,19 +68,19 @@ class PreparedMethod(Method):
 
     @abstractmethod
     def key_parts(self, pool: Pool) -> tuple[object, ...]:
-        """What decides about the trained tensors, beside the backbone, the pool's images and `file_needs`."""
+        """What the trained tensors depend on, beside the backbone, the pool's images and `file_needs`."""
 
     def written(self) -> dict[str, Tensor]:
-        """What goes into a file: `trained`, or the same in fewer bits."""
+        """The tensors for a file: `trained`, or the same in fewer bits."""
         return self.trained()
 
     def file_ending(self) -> str:
-        """Between the backbone's name and .safetensors."""
+        """The part of a file name between the backbone and .safetensors."""
         return ""
 
     @classmethod
     def ships(cls, config: Any, backbone: Backbone, card: PreparedCard) -> bool:
-        """Whether a shipped file is taken where none is named."""
+        """Whether a shipped file is used if none is named."""
         return card.weights == backbone.weights and card.options == _chosen(config, cls.file_needs)
 
     # What it gets.
@@ -125,7 +125,7 @@ class PreparedMethod(Method):
         return self._preparation
 
     def train_once(self, pool: Pool) -> None:
-        """Train on `pool`, or take what an earlier run kept in the store."""
+        """Train on `pool`, or read the result of an earlier run from the store."""
         store = self.backbone.store
         if store is None:
             self.card = self._train(pool)
@@ -178,7 +178,7 @@ class PreparedMethod(Method):
     def _read(self, path: Path) -> None:
         option, backbone, card = self.file_option, self.backbone, read_card(path)
         if card.kind != option:
-            raise RequestError(f"{path} is no {option}, its card says: a {card.kind}; name another file")
+            raise RequestError(f"{path} is not a {option} but a {card.kind}, by its card; name another file")
         if card.weights != backbone.weights:
             raise RequestError(
                 f"the {option} {path} was trained on {card.backbone} with weights {card.weights[:12]}, and "

@@ -1,4 +1,4 @@
-"""The token maps of training and validation episodes, from whatever makes them; SimCLR episodes.
+"""The interface to the token maps of training and validation episodes; SimCLR episodes.
 
 In a SimCLR episode (section 3.1) every support image is a class of its own. Queries are augmented copies of
 support images, one for each image whose rank within its class (from 1, in support order) is at most the
@@ -33,7 +33,7 @@ class EpisodeMaps:
 
 
 class Episodes(Protocol):
-    """Where meta-training gets its episodes; `parameters` and `buffers` change too, beside the head's."""
+    """The episodes of meta-training; `parameters` and `buffers` change with the head."""
 
     @property
     def parameters(self) -> Sequence[nn.Parameter]: ...

@@ -5,7 +5,7 @@
     t[c,p]      = sum_{j,m} alpha W_V h_s[j,m]
     logit[q,c]  = -(1/P) sum_p || W_V h_q[p] - t[c,p] ||^2
 
-A token knows its place in the image by nothing but its content: there is no position code.
+Only the content of a token tells its place in the image: there is no position code.
 
 - "naive"    the equations as they stand: every score of every pair of tokens in memory
 - "sdpa"     one fused attention for all classes of equally many images; scores are never kept
@@ -54,7 +54,7 @@ class CrossHead(nn.Module):
     def __init__(
         self, width: int, d_k: int = 128, d_v: int = 128, norm: Norm = "none", scale: bool = False
     ) -> None:
-        """RequestError for a d_k or d_v below 1, and for a norm that there is not."""
+        """RequestError for a d_k or d_v below 1, and for an unknown norm."""
         super().__init__()
         for name, value in (("d_k", d_k), ("d_v", d_v)):
             if value < 1:
@@ -95,7 +95,7 @@ class CrossHead(nn.Module):
     def logits(
         self, support: Projected, labels: Tensor, query: Projected, classes: int, form: Form = "sdpa"
     ) -> Tensor:
-        """The same of maps that were projected before."""
+        """The logits of maps that are already projected."""
         if form == "naive":
             found = _naive(support, labels, query, classes)
         elif form == "sdpa":

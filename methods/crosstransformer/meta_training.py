@@ -5,8 +5,8 @@
     Adam with the rate lr * decay^(update // decay_every), no weight decay of its own
 
 Every 500 updates the episodes of the validation classes are scored, and the best weights are kept; without
-such classes, the last. All that is random in an update is drawn from its number, so a killed run goes on
-from what it journaled and ends with the same bits.
+such classes, the last. Every random number of an update is seeded by the number of the update, so a killed
+run continues from its journal and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Schedule:
     decay_every: int
 
     def rate(self, update: int) -> float:
-        """At `update`, counted from 0."""
+        """The learning rate at `update`, counted from 0."""
         return self.lr * self.decay ** (update // self.decay_every)
 
 
@@ -130,7 +130,7 @@ def validate(head: CrossHead, episodes: Episodes) -> float:
 
 
 class _Run:
-    """What a killed run needs to go on."""
+    """What a killed run needs to continue."""
 
     def __init__(
         self,

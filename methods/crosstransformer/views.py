@@ -53,7 +53,7 @@ class PoolMaps:
             places = self._places.get(chunk.content)
             here = np.full(len(chunk.rows), -1) if places is None else places[chunk.rows]
             if (here < 0).any():
-                raise ValueError(f"row {chunk.rows[here < 0][0]} of an episode is no image of its pool")
+                raise ValueError(f"row {chunk.rows[here < 0][0]} of an episode is not an image of its pool")
             found.append(here)
         return np.concatenate(found)
 

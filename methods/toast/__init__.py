@@ -8,7 +8,7 @@ back through the network, and steer the values of every attention in the second:
     v_l <- v_l + W_v t_l                   q and k see the block's own input only
 
 `toast` trains A, C and xi (P stays at I); `toast_lite` xi, P and low-rank updates of A and C (r = 4,
-scaling 0.25). Step 0 is *not* the plain network: A and C start at random, and their feedback is small but
+scaling 0.25). *Not* identity at init: A and C start at random, and their feedback is small but
 not zero. `prepare` takes the feedback that ships for the network, or pre-tunes on a stream's pool; without
 either the paper itself finds TOAST below VPT, so a record says which it was.
 
@@ -201,7 +201,7 @@ class TOAST(PreparedMethod, GradientMethod):
             self._initial = {name: t.detach().clone() for name, t in self.backbone.changing().items()}
 
     def plan(self, pool: Pool) -> Plan:
-        """How the feedback is pre-tuned on `pool`, from a seed of the network, the pool and the options."""
+        """The plan to pre-tune the feedback on `pool`, seeded by the network, the pool and the options."""
         config, backbone = self.config, self.backbone
         on_cpu = backbone.device.type == "cpu"
         convnet = backbone.info.family == "convnet"
@@ -260,7 +260,7 @@ class TOAST(PreparedMethod, GradientMethod):
         self.feedback.load_state_dict(rest | tensors)
 
     def _kept(self) -> dict[str, Tensor]:
-        """Where the feedback comes from, and what of it training does not change."""
+        """The origin of the feedback, and the part of it that training does not change."""
         if self.origin == "none":
             return {}
         links = self.feedback.links.named_parameters()
@@ -306,7 +306,7 @@ class TOASTLite(TOAST):
 
 
 def _file_of(name: str) -> str:
-    """timm's file that the network of that name is in."""
+    """The file of timm that defines the network of that name."""
     base = parse(name).base
     recipe = find_recipe(base)
     module = recipe.network.partition(":")[0] if recipe else model_entrypoint(base.split(".")[0]).__module__

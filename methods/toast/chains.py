@@ -1,4 +1,4 @@
-"""A frozen network as a stem, units in their order and a final norm, so that a part of it can run alone.
+"""A frozen network as a stem, units in order and a final norm, so that parts of it can run alone.
 
 A unit is where feedback enters: a block of a ViT or a Swin, a stage of a ConvNet (the lowest with its
 stem: its input is the image). Between two stages of a Swin stands a unit without feedback, the merging of
@@ -85,7 +85,7 @@ class Chain(ABC):
 
     @abstractmethod
     def source(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What the prompt is compared with and what the mask multiplies, channels last."""
+        """The tokens that the prompt is compared with and that the mask multiplies, channels last."""
 
     def shaped(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens (B, N, C), row by row, as `final` returns them."""

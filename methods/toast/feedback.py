@@ -1,4 +1,4 @@
-"""What is learnt: the prompt xi, the transform P, and for every fed unit l the matrices A_l and C_l.
+"""The learnt feedback: the prompt xi, the transform P, and for every fed unit l the matrices A_l and C_l.
 
 m = clamp(cos(X, xi), 0, 1)      g = (m X) P
 g <- g A_l^T,  t_l = g C_l^T     for l from the highest fed unit to the lowest

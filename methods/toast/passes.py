@@ -1,6 +1,6 @@
-"""Two passes: the plain network without a graph, and again with what the first one saw as feedback.
+"""Two passes: the plain network without a graph, then again with feedback from the first pass.
 
-The first may be read from the store: it depends on the frozen network and the image alone.
+The first may be read from the store, since it depends only on the frozen network and the image.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TwoPasses:
 
 
 class FirstPass:
-    """The plain network, apart from the one that is fed: same tensors, own modules."""
+    """The plain network, beside the one with feedback: the same tensors in modules of its own."""
 
     def __init__(self, backbone: Backbone) -> None:
         net = backbone.net

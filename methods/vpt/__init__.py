@@ -7,7 +7,7 @@ x: prefix tokens (CLS, registers), P: p prompts without position code, E: patche
 after the last block, so that whatever pools sees its own tokens only; on a Swin see `swin`. Trained are
 `prompts.tensors.*`, which start as U(-v, v), v = sqrt(6 / (3 patch^2 + D)), D the first stage's width.
 
-Step 0: not the plain network, since prompts are attended to from the start. Count: p D, deep p D for each
+*Not* identity at init, since attention sees the prompts from the start. Count: p D, deep p D for each
 block: 921,600 on ViT-B/16 with p = 100. Stored per task (or once): the prompts and the head.
 """
 
@@ -95,7 +95,7 @@ class _PromptTuning(ParameterEfficient):
         return self.backbone(images)
 
     def _enter(self, site: Site) -> None:
-        """The block's prompts go in front of its patches, where a former block's are in place of those."""
+        """Put the block's prompts in front of its patches, in place of those of an earlier block."""
         prompts, first = self._prompts, site.index == 0
         kept = site.prefix if first else site.prefix + prompts.count
 

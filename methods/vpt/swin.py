@@ -1,4 +1,4 @@
-"""Prompts in a Swin: they visit every window of their image.
+"""Prompts in a Swin, which join every window of their image.
 
 In a block the prompts join the tokens of each window, with a relative bias of zero and a mask of zero, and
 what attention makes of them is averaged over the windows. Patch merging takes them concatenated with
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 
 class Source(Protocol):
-    """Where a block's prompts come from."""
+    """The source of a block's prompts."""
 
     def __call__(self, index: int, batch: int) -> Tensor:
         """(B, p, width of block `index`)."""
@@ -49,7 +49,7 @@ def prompted_swin(net: SwinTransformer, images: Tensor, prompts: Source, deep: b
 
 
 def prompted_block(block: SwinTransformerBlock, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """A block on a map x (B, H, W, C) and prompts z (B, p, C); both come back in those shapes."""
+    """Run a block on a map x (B, H, W, C) and prompts z (B, p, C); returns both in those shapes."""
     found, answers = _attention(block, block.norm1(x), block.norm1(z))
     x, z = x + block.drop_path1(found), z + block.drop_path1(answers)
     return tuple(y + block.drop_path2(block.mlp(block.norm2(y))) for y in (x, z))
@@ -60,7 +60,7 @@ def _merged(merging: PatchMerging, z: Tensor) -> Tensor:
 
 
 def _attention(block: SwinTransformerBlock, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Of normed x and z, with the block's shift, padding and mask."""
+    """The attention of normalised x and z, with the block's shift, padding and mask."""
     batch, height, width, channels = x.shape
     down, right = block.shift_size
     rows, columns = block.window_size

@@ -213,7 +213,7 @@ def test_a_disk_that_is_almost_full(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert cli([*RUN, "--method", "ncm", "--results", str(tmp_path)]) == 2
-    assert "has 0 MiB free and 1" in capfd.readouterr().err
+    assert "has 0 MiB free, but a run needs 1" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3, 8, 13, 14, 15, 16])
@@ -261,9 +261,9 @@ def test_a_disk_that_fills_up_in_the_middle_loses_nothing(
     [
         ("broken", '{"schema": "1.0", "key": ', "its JSON is broken"),
         ("empty", "", "its JSON is broken"),
-        ("future", '{"schema": "2.0", "rows": []}', "it has schema 2.0, and this version"),
-        ("other", '{"schema": "1.0"}', "it is no record"),
-        ("list", "[]", "it is no record"),
+        ("future", '{"schema": "2.0", "rows": []}', "it has schema 2.0, but this version"),
+        ("other", '{"schema": "1.0"}', "it is not a record"),
+        ("list", "[]", "it is not a record"),
     ],
 )
 def test_a_file_that_is_no_record_is_named_and_set_aside(

@@ -70,7 +70,7 @@ def test_a_sound_trained_method_keeps_every_promise():
         (broken_methods.WithoutConfig, "has no Config; give it one"),
         (
             broken_methods.ConfigWithoutDataclass,
-            r"is in no dataclass, so that rounds cannot be typed; write @dataclass",
+            r"is not in a dataclass, so rounds cannot be typed; write @dataclass",
         ),
         (broken_methods.OptionOfAnotherKind, "option weights of the type .* cannot be typed"),
         (broken_methods.OptionWithoutDefault, "option rounds without a default; give it one"),

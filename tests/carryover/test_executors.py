@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -170,6 +171,7 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
         "more": whole | {"id": "more", "schema": "1.7", "walltime": 3},
         "elsewhere": whole | {"id": "elsewhere", "executor": "grid"},
         "handle": whole | {"id": "handle", "handle": {"job": "17"}},
+        "renamed": whole | {"id": "../records"},
     }
     for name, value in variants.items():
         (files.folder / f"{name}.json").write_bytes(msgspec.json.encode(value))
@@ -181,12 +183,12 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
         f"set aside: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
     )
     for name, why in (
-        ("none", "it is no submission"),
-        ("torn", "its JSON is broken"),
-        ("folder", "directory"),
+        ("none", "it is no submission: "),
+        ("torn", "its JSON is broken: "),
+        ("renamed", "it says that it is submission '../records'"),
+        ("folder", "[Errno "),
     ):
-        assert f"{name}.json: " in err
-        assert why in err
+        assert f"{name}.json: {why}" in err
     assert "this version of carryover has no executor 'grid' to ask" in out
     assert {one.id for one in files.all()[0]} == {good.id, "more", "elsewhere", "handle"}
     forget_gone(Results(tmp_path), [made("ncm", 0).cell])
@@ -221,6 +223,7 @@ def test_two_submissions_of_one_cell_at_once_have_files_and_logs_of_their_own(tm
     assert {one.id for one in found} == {one.id for one in both}
     logs = [tmp_path / one.cells[0].log for one in both]
     assert logs[0] == tmp_path / "logs" / f"{cell.key}.log"
+    assert logs[1] != logs[0]
     for log in logs:
         wait_for(lambda log=log: log.exists() and log.read_text() == "here\n")
     executors[0].stop(both[0])
@@ -245,7 +248,7 @@ def test_when_the_submitter_is_killed_its_workers_go_on_and_status_says_so(
     assert not polled.watched
     assert cli(["status", "--results", str(tmp_path)]) == 0
     said = (
-        "The process that submitted it is gone; 2 cells run on without it, up to the record; "
+        "The process that submitted it is gone: 2 still running, up to the record, "
         "1 ended without a record or never started. Go on with:\n    carryover run --jobs 2\n"
     )
     assert said in capsys.readouterr().out
@@ -256,7 +259,7 @@ def test_when_the_submitter_is_killed_its_workers_go_on_and_status_says_so(
     wait_for(lambda: seen(tmp_path).phases == ("lost", "lost", "lost"))
     assert cli(["status", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "is gone; 3 ended without a record or never started. Go on with:" in out
+    assert "is gone: 3 ended without a record or never started. Go on with:" in out
     Results(tmp_path).write(made("ncm", 0))
     forget_gone(Results(tmp_path), every[1:2])
     assert only(tmp_path).id == polled.submission.id, "the third is nowhere recorded"
@@ -286,6 +289,18 @@ def test_a_number_that_was_given_to_another_process_is_not_taken_for_ours(
         assert stranger.wait() == -signal.SIGTERM
 
 
+@pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps")
+def test_where_there_is_no_proc_ps_tells_the_same() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
+        born = process._born_by_ps(started.pid)
+        assert born
+        assert str(time.localtime().tm_year) in born
+        assert process._born_by_ps(started.pid) == born
+        started.kill()
+        wait_for(lambda: process._born_by_ps(started.pid) is None)  # it has yet to be waited for
+    assert process._born_by_ps(started.pid) is None
+
+
 # Stopped
 
 
@@ -306,7 +321,9 @@ def test_the_workers_of_a_killed_submitter_are_stopped_through_the_file(
 ) -> None:
     submitter.kill()
     submitter.wait()
-    LocalProcesses(Results(tmp_path)).stop(only(tmp_path))
+    outdated = only(tmp_path)
+    outdated.cells[1].handle = {}  # as if it had been read before that one was started
+    LocalProcesses(Results(tmp_path)).stop(outdated)
     assert not any(one.alive() for one in workers(only(tmp_path)))
     assert seen(tmp_path).phases == ("lost", "lost", "lost")
 
@@ -510,7 +527,7 @@ def test_workers_in_earnest_are_stopped_with_their_parent_or_found_again(
         assert [one.alive() for one in running] == [True, True]
         assert cli(["status", "--results", str(tmp_path)]) == 0
         out = capsys.readouterr().out
-        assert "2 cells run on without it" in out
+        assert "2 still running, up to the record" in out
         assert submission.command in out
         LocalProcesses(Results(tmp_path)).stop(only(tmp_path))
         assert seen(tmp_path).phases == ("lost", "lost")

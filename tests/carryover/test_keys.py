@@ -18,8 +18,10 @@ from backbones import catalogue, tiny
 from backbones.backbone import open_backbone
 from backbones.numerics import Numerics
 from benchmarks.store import Store
-from carryover.cells.key import PRESETS
+from carryover.cells.key import CARRIERS, PRESETS, code_of
 from carryover.cells.ready import ReadyCell
+from carryover.metrics.kinds import PROTOCOLS
+from carryover.plugins import catalogue as plugin_catalogue
 from carryover.plugins import code
 from carryover.plugins.code import reach, source_digest
 
@@ -261,3 +263,69 @@ def test_of_the_backbones_that_ship_only_the_own_recipe_counts(
     after = base(pictures)
     parts = {name for name, part in after.key_parts.items() if part != before.key_parts[name]}
     assert parts == {"code"}
+
+
+READERS = ("carryover.metrics", "carryover.tables", "carryover.commands", "carryover.check", "carryover.new")
+APART = {
+    *("carryover.records.results", "carryover.records.contract", "carryover.plugins.catalogue"),
+    *("carryover.cells.run", "carryover.cells.ready", "carryover.cells.estimate", "carryover.cells.request"),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "stream", "protocol", "searched"),
+    [
+        ("meat", "split-digits", "continual", False),
+        ("ncm", "embedded-episodes", "few_shot", False),
+        ("lora", "embedded-transfer", "transfer", True),
+    ],
+)
+def test_what_makes_a_number_is_in_its_key_and_what_reads_one_is_not(
+    method: str, stream: str, protocol: str, searched: bool
+) -> None:
+    plugins = {
+        "method": plugin_catalogue.method_class(method)[0],
+        "stream": plugin_catalogue.stream_plugin(stream),
+        "backbone": plugin_catalogue.backbone_plugin("vit_64"),
+    }
+    modules = set(code_of(plugins, protocol, searched=searched).modules)
+    assert {
+        *(plugins["method"].module, plugins["stream"].module, f"carryover.protocols.{protocol}"),
+        *(
+            "carryover.cells.learn",
+            "carryover.protocols.work",
+            "carryover.records.row",
+            "methods.base.method",
+        ),
+        *("backbones.backbone", "benchmarks.stream", "benchmarks.seeds"),
+    } <= modules
+    assert ("carryover.cells.selection" in modules) is searched
+    others = {f"carryover.protocols.{name}" for name in PROTOCOLS if name != protocol}
+    assert not modules & (others | APART | CARRIERS)
+    assert not [name for name in modules if name.startswith(READERS)]
+
+
+def test_an_edit_of_a_reader_makes_no_record_stale_and_one_of_what_makes_numbers_does(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, plain = base(pictures).key, code._read
+    edited = ""
+
+    def read(path: Path, changed: int, name: str) -> tuple[str, tuple[str, ...]]:
+        digest, imports = plain(path, changed, name)
+        return (f"{digest} edited" if name == edited else digest), imports
+
+    monkeypatch.setattr(code, "_read", read)
+    makers = (
+        "methods.meat",
+        "carryover.protocols.continual",
+        "benchmarks.streams.split",
+        "backbones.training",
+    )
+    for name in (*makers, "carryover.cells.learn", "methods.base.heads"):
+        edited = name
+        assert base(pictures).key != before, name
+    kept = ("carryover.metrics.continual", "carryover.metrics.statistics", "carryover.tables.table")
+    for name in (*kept, "carryover.commands.cli", "carryover.records.record", "benchmarks.store", *APART):
+        edited = name
+        assert base(pictures).key == before, name

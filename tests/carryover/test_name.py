@@ -164,5 +164,5 @@ def test_make_takes_the_namesake_out_of_the_environment(clone: Path, name: str, 
     (clone / ".venv" / "lib" / "python3.11" / "site-packages" / name).mkdir()
     ran = subprocess.run(["make", "-n", "ls"], cwd=clone, capture_output=True, text=True, check=True)
     assert ("pip uninstall --quiet --yes carryover &&" in ran.stdout) == taken_out
-    assert ("Taking carryover-0.1.1 out of .venv" in ran.stdout) == taken_out
+    assert ("Removing carryover-0.1.1 from .venv" in ran.stdout) == taken_out
     assert (ran.stdout.strip() == ".venv/bin/carryover ls") != taken_out

@@ -52,7 +52,7 @@ def test_a_new_package_is_listed_and_runs_as_it_is(
     assert cli(["ls", f"{wanted.kind}s"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if f" {wanted.name} " in line)
     assert line.endswith(f"[carryover-{wanted.name.replace('_', '-')} 0.1.0]")
-    assert "cannot be had" not in line
+    assert "cannot be loaded" not in line
     assert "say here" in line or wanted.kind == "stream"
     cell = {"method": "ncm", "stream": "split-digits?per_class=4", "backbone": "tiny_vit"}
     cell[wanted.kind] = wanted.name
@@ -154,33 +154,33 @@ def test_a_new_file_in_a_clone_is_listed_and_runs(measured: None, tmp_path: Path
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     wanted = Wanted("method", "mine")
     (tmp_path / "README.md").write_text("mine own")
-    with pytest.raises(RequestError, match=r"README\.md is there already"):
+    with pytest.raises(RequestError, match=r"README\.md already exists"):
         write(wanted, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     house = tmp_path / "house"
     (house / "methods").mkdir(parents=True)
     (house / "pyproject.toml").touch()
     assert write(wanted, house=house).startswith("wrote methods/mine.py")
-    with pytest.raises(RequestError, match=r"mine\.py is there already"):
+    with pytest.raises(RequestError, match=r"mine\.py already exists"):
         write(wanted, house=house)
     (house / "methods" / "large").mkdir()
-    with pytest.raises(RequestError, match="large is there already"):
+    with pytest.raises(RequestError, match="large already exists"):
         write(Wanted("method", "large"), house=house)
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("method", "meat", "there is a method 'meat' already, of carryover (methods.meat)"),
-        ("stream", "split-digits", "small letters, digits and _"),
-        ("backbone", "tiny_vit", "there is a backbone 'tiny_vit' already, of carryover (backbones.tiny)"),
-        ("backbone", "resnet18", "already, timm's"),
+        ("method", "meat", "there is already a method 'meat', from carryover (methods.meat)"),
+        ("stream", "split-digits", "lower-case letters, digits and _"),
+        ("backbone", "tiny_vit", "there is already a backbone 'tiny_vit', from carryover (backbones.tiny)"),
+        ("backbone", "resnet18", "already a backbone 'resnet18', from timm"),
         ("method", "no-name", "'no-name' cannot be the name of a method"),
         ("method", "../up", "cannot be the name"),
         ("method", "1st", "cannot be the name"),
         ("method", "class", "cannot be the name"),
         ("method", "", "cannot be the name"),
-        ("method", "task", "would be a class Task"),
+        ("method", "task", "needs a class Task"),
     ],
 )
 def test_a_bad_name_is_refused_in_one_sentence(

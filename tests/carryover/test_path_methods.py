@@ -106,7 +106,7 @@ def test_workers_find_the_file_again(measured: None, pictures: Path, tmp_path: P
         ("import torch\n", "import torch\nimport not_there\n", ":6: No module named 'not_there'; install"),
         ("import torch\n", "import torch\n1 / 0\n", ":6: ZeroDivisionError: division by zero"),
         ("class Guess(Method)", "class Guess", "has 0 subclasses of Method; write one"),
-        ("    @dataclass(frozen=True)\n", "", " is in no dataclass, so that bias cannot be typed; write"),
+        ("    @dataclass(frozen=True)\n", "", " is not in a dataclass, so bias cannot be typed; write"),
         ("    @dataclass(frozen=True)\n", "    @dataclass\n", "cannot inherit non-frozen"),
         ("class Config(Method.Config)", "class Options(Method.Config)", ":10 has no Config; give it one"),
         (
@@ -116,7 +116,7 @@ def test_workers_find_the_file_again(measured: None, pictures: Path, tmp_path: P
         ),
         ("bias: float = 1.0", "bias: Unheard = None", ":17: NameError: name 'Unheard' is not defined"),
         ("bias: float = 1.0", "bias: float", ":17 has the option bias without a default; give it one"),
-        ("def footprint", "def foot", ":10 does not say footprint; define what is missing"),
+        ("def footprint", "def foot", ":10 lacks footprint; define what is missing"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_with_its_line(

@@ -193,9 +193,9 @@ def test_a_name_that_is_taken_names_both_sides(
     [
         ("bad_0", "raise OSError('no library')", "bad_0.py:1: OSError: no library"),
         ("bad_1", "import a_library_that_is_not_there", "bad_1.py:1: No module named 'a_library_that"),
-        ("bad_2", "x = 1", "leads to nowhere"),
+        ("bad_2", "x = 1", "does not exist"),
         ("bad_4", "class Guess(:", "bad_4.py:1: invalid syntax"),
-        ("bad_3", "class Guess: pass", "bad_3:Guess is no subclass of Method"),
+        ("bad_3", "class Guess: pass", "bad_3:Guess is not a subclass of Method"),
     ],
 )
 def test_a_plugin_that_does_not_load_is_named_and_costs_nobody_else(

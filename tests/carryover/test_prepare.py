@@ -127,7 +127,7 @@ def test_interrupted_the_same_command_leaves_the_same_bytes(
 @pytest.mark.parametrize(
     ("words", "stream", "said"),
     [
-        (["ncm"], lab.STREAM, "ncm makes nothing before its first task"),
+        (["ncm"], lab.STREAM, "ncm needs nothing before its first task"),
         (["toast,ncm"], lab.STREAM, "prepare makes one file, not 2"),
         (TOAST, "split-digits?per_class=10", "has no pool"),
         ([*TOAST, "-o", "feedback=none"], lab.STREAM, "take feedback=train"),

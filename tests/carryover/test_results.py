@@ -110,7 +110,7 @@ def test_broken_files_are_named_with_a_reason_and_the_rest_is_shown(results):
     records, broken = results.all()
     assert records == [good]
     assert [file.path.name[0] for file in broken] == ["1", "2", "3", "4"]
-    for file, said in zip(broken, ["JSON is broken", "schema 2.0", "no record", "directory"], strict=True):
+    for file, said in zip(broken, ["JSON is broken", "schema 2.0", "not a record", "directory"], strict=True):
         assert said in file.reason
     assert len(list(folder.iterdir())) == 5
 

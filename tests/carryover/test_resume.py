@@ -24,6 +24,8 @@ from carryover.protocols.journal import CellJournal, Done
 from carryover.records.results import Results
 from carryover.records.row import Row
 
+SMALL = Path(__file__).parents[1] / "methods" / "small"
+
 
 class Short(CellJournal):
     """Saves at every epoch and every score; the process dies when it wants to write for the second time."""
@@ -60,6 +62,9 @@ class Short(CellJournal):
         ("linear_probe", "task", "tiny_vit"),
         ("linear_probe", "class", "tiny_vit"),
         ("ncm", "class", "tiny_vit"),
+        (str(SMALL / "two_stages.py"), "class", "tiny_vit"),
+        (str(SMALL / "averaged_gradient.py"), "class", "tiny_vit"),
+        (str(SMALL / "averaged_gradient.py"), "task", "tiny_vit"),
     ],
 )
 def test_stopped_after_each_write_of_the_journal_it_ends_the_same(

@@ -101,7 +101,7 @@ def test_options_are_the_classifiers_own_and_are_typed() -> None:
         (SVC, ["random_state=1"], "unknown option"),
         ("sklearn:sklearn.LinearSVC", [], "did you mean sklearn:sklearn.svm.LinearSVC?"),
         ("sklearn:LinearSVC", [], "did you mean sklearn:sklearn.svm.LinearSVC?"),
-        ("sklearn:sklearn.svm.SVR", [], "is no classifier of scikit-learn's kind"),
+        ("sklearn:sklearn.svm.SVR", [], "is not a scikit-learn classifier"),
         ("sklearn:sklearn.multiclass.OneVsRestClassifier", [], "needs its estimator, which cannot be typed"),
         ("sklearn:", [], "cannot be imported"),
     ],
@@ -161,5 +161,5 @@ def test_a_classifier_that_only_predicts_gives_one_hot() -> None:
 
 
 def test_unknown_methods_are_told_of_both(measured: None) -> None:
-    with pytest.raises(RequestError, match=r"\./FILE\.py is one as it is, and so is sklearn:CLASS"):
+    with pytest.raises(RequestError, match=r"\./FILE\.py runs a file, and sklearn:CLASS a classifier"):
         catalogue.method_class("nothing")

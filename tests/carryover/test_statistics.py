@@ -155,7 +155,7 @@ def test_without_hits_the_images_are_not_compared_and_that_is_said():
         ),
         (
             [replace(made("ncm"), rows=made("ncm").rows[:-1])],
-            "has no accuracy_last; it has backward_transfer",
+            "has no accuracy_last; choose from backward_transfer",
         ),
         ([made("ncm", status="failed")], "is failed"),
         ([], "needs records of both"),

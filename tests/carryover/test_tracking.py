@@ -82,5 +82,5 @@ def test_an_error_of_wandbs_is_one_warning_below_the_table(
     out, error = capsys.readouterr()
     assert "accuracy" in out
     assert error.count("\n") == 1
-    assert error.startswith("warning: --wandb ended with ncm on ")
+    assert error.startswith("warning: --wandb stopped at ncm on ")
     assert "(CommError: no such host Consider another one)" in error

@@ -67,8 +67,10 @@ class Case:
     @property
     def config(self) -> Any:
         known = {field.name for field in dataclasses.fields(self.cls.Config)}
-        quick = {name: value for name, value in QUICK.items() if name in known}
-        values = quick | LIVELY.get(self.method, {}) | dict(self.options)
+        quick: dict[str, object] = {name: value for name, value in QUICK.items() if name in known}
+        for name, options in LIVELY.items():
+            quick |= options if issubclass(self.cls, found(name)) else {}
+        values = quick | dict(self.options)
         return typed(self.method, "option", self.cls.Config, values)
 
     @property
@@ -81,7 +83,7 @@ class Case:
         said = getattr(self.config, "per_task", None)
         stores = getattr(self.cls, "per_task", False) if said is None else said
         stores = stores or (said is None and issubclass(self.cls, ParameterEfficient))
-        stores = stores or self.method in FROZEN
+        stores = stores or issubclass(self.cls, tuple(map(found, FROZEN)))
         return stores and self.scenario == "task"
 
 

@@ -11,6 +11,7 @@ from contract_lab import Case
 from carryover.check.promises import PROMISES, Promise
 from carryover.check.subject import Subject
 from carryover.check.verdict import NotApplicableError, expect
+from methods.base import GradientMethod
 
 # At home alone: what does not depend on the place, or takes a training of its own.
 AT_HOME = {"config", "cell", "generators", "NaN", "one class", "one image", "unknown task"}
@@ -46,14 +47,15 @@ def of_the_lab(case: Case) -> list[Promise]:
         expect(counted == epochs * images, f"{epochs} epochs of {images} images", f"passes={counted}")
 
     found = [Promise("heads", heads_are_counted)]
-    if epochs and case.method != "joint" and not case.options:
+    staged = issubclass(case.cls, GradientMethod) and case.cls.stages is not GradientMethod.stages
+    if epochs and not staged and not case.options:
         found.append(Promise("every epoch", every_epoch_is_counted))
     return found
 
 
 def learning(case: Case) -> Subject:
     """The subject with a rate that suits the longer training of `learns`."""
-    rate = 1.0 if case.method == "meat" else 1e-3
+    rate = 1.0 if issubclass(case.cls, lab.found("meat")) else 1e-3
     known = {"lr": rate} if hasattr(case.config, "lr") else {}
     return dataclasses.replace(lab.subject(case), config=dataclasses.replace(case.config, **known))
 

@@ -310,7 +310,7 @@ def test_the_pool_s_maps_are_found_by_table_and_row():
             pool.images.inputs.pixels(maps.positions(support.inputs)), support.inputs.pixels()
         )
         assert_same_to_rounding(partial(backbone.tokens, support.inputs), maps(support.inputs))
-    with pytest.raises(ValueError, match="no image of its pool"):
+    with pytest.raises(ValueError, match="not an image of its pool"):
         maps.positions(SmallPool(4, content="another").images.inputs)
 
 

@@ -89,7 +89,10 @@ class Submissions:
         found, broken = [], []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                found.append(_decode(path.read_bytes()))
+                submission = _decode(path.read_bytes())
+                if submission.id != path.stem:  # what is removed later goes by it
+                    raise ValueError(f"it says that it is submission {submission.id!r}")
+                found.append(submission)
             except FileNotFoundError:  # everything of it has just ended
                 continue
             except (OSError, ValueError) as error:

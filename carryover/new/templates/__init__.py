@@ -1,1 +1,1 @@
-"""What `carryover new` starts from: plugins that run as they are, under names that it replaces."""
+"""The templates of `carryover new`: plugins that already run, under names that it replaces."""

@@ -2,10 +2,10 @@
 
     L = CE + strength * T^2 KL(softmax(z~ / T) || softmax(z / T))               (eq. 1 of the paper)
 
-After learning without forgetting (Li and Hoiem, ECCV 2016): z~ are the logits of the network as it was before
-the task, for the same images, and z those of the network that trains, both over the classes known before.
+As in learning without forgetting (Li and Hoiem, ECCV 2016): z~ are the logits of the old network, as it was
+before the task, and z those of the network in training, for the same images and the classes known before.
 
-Stored: the network and the heads, which are the network of before when the next task comes.
+Stored: the network and the heads, which become the old network when the next task comes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from carryover import Backbone, GradientMethod, Heads, Step, Task
 
 
 class NewMethod(GradientMethod):
-    """Keeps the answers of the network of before: say here in one line what `carryover ls` shows."""
+    """Keeps the answers of the old network: say here in one line what `carryover ls` shows."""
 
     name = "new_method"
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
         """
-        strength: of the distillation
-        temperature: T
+        strength: weight of the distillation in the loss
+        temperature: T, of both softmaxes
         """
 
         epochs: int = 2
@@ -45,7 +45,7 @@ class NewMethod(GradientMethod):
 
     def begin(self, task: Task) -> None:
         super().begin(task)
-        if self.learnt:  # of what was restored it is the same, so a killed training goes on with it
+        if self.learnt:  # equal after `restore`, so that a killed training can continue
             self.before = self.backbone.copy().eval(), copy.deepcopy(self.heads)
 
     def loss(self, step: Step) -> torch.Tensor:

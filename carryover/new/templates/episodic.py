@@ -4,10 +4,10 @@
     mu_c       = mean of s f over the support images of class c
     logit_c(x) = -|| s f(x) - mu_c ||^2                                         (eq. 2)
 
-s is what is learnt before the first episode, from training episodes of the stream's pool (`prepare`); where
-a stream has no pool, s = 1. f is the frozen network. Nothing else trains.
+s is learnt before the first episode, from training episodes of the stream's pool (`prepare`); s = 1 if the
+stream has no pool. f is the frozen network. Nothing else trains.
 
-Stored: s, and for each class that was learnt a sum and a count, 64 bits a value.
+Stored: s, and for each learnt class a sum and a count, 64 bits per value.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from carryover import (
 
 
 class NewMethod(Method):
-    """Prototypes under a scale from the pool: say here in one line what `carryover ls` shows."""
+    """Prototypes with a scale learnt on the pool: say here in one line what `carryover ls` shows."""
 
     name = "new_method"
 
     @dataclass(frozen=True)
     class Config(Method.Config):
         """
-        episodes: of the pool that the scale is taken from; 0 leaves it at 1
+        episodes: episodes of the pool from which the scale is learnt; 0 leaves it at 1
         """
 
-        # An option is typed (bool, int, float, str, a Literal, or None beside one) and has a default.
+        # An option has a type (bool, int, float, str, a Literal, or one of these or None) and a default.
         episodes: int = 10
-        # What is tried where options are searched for, on validation data.
+        # The values that a search tries on validation data.
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"episodes": (0, 10)}
 
     config: Config
@@ -59,7 +59,7 @@ class NewMethod(Method):
         self._sums: dict[int, Tensor] = {}  # by class, (C + 1,): the sum of s f and, last, their number
 
     def prepare(self, pool: Pool | None) -> None:
-        """Meta-training, before the first task; the episodes are those of seed 0 whatever the cell's seed."""
+        """Meta-training before the first task, on the episodes of seed 0 for every seed of the cell."""
         squares, images = torch.zeros_like(self._scale), 0
         for number in range(self.config.episodes if pool else 0):
             assert pool is not None
@@ -83,7 +83,7 @@ class NewMethod(Method):
         return self._logits(inputs, torch.stack([self._sums[cls] for cls in classes]))
 
     def score_episodes(self, episodes: Sequence[tuple[Task, Inputs]]) -> list[Tensor]:
-        """Many episodes with one instance; without it a fresh one learns and predicts each of them."""
+        """Score many episodes with one instance; without this, a fresh instance learns each of them."""
         return [self._logits(queries, self._learnt(task.train)) for task, queries in episodes]
 
     def _learnt(self, support: Labelled) -> Tensor:

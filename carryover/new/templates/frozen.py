@@ -4,9 +4,9 @@
     mu_c       = mean of g over the training images of class c                  (eq. 1 of the paper)
     logit_c(x) = cos(g(x), mu_c)                                                (eq. 2)
 
-f is the frozen network, whose features are computed once and kept in the cache. Nothing trains.
+f is the frozen network; its features are computed once and kept in the cache. Nothing trains.
 
-Stored per task: a sum and a count for each class, 64 bits a value.
+Stored per task: a sum and a count for each class, 64 bits per value.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class NewMethod(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
         """
-        power: that features are raised to, their sign kept
+        power: exponent of the absolute features; their sign is kept
         """
 
-        # An option is typed (bool, int, float, str, a Literal, or None beside one) and has a default.
+        # An option has a type (bool, int, float, str, a Literal, or one of these or None) and a default.
         power: float = 0.5
-        # What is tried where options are searched for, on validation data.
+        # The values that a search tries on validation data.
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"power": (0.25, 0.5, 1.0)}
 
     config: Config
@@ -50,7 +50,7 @@ class NewMethod(Method):
         counted = torch.cat([found, found.new_ones(len(found), 1)], dim=1)
         labels = torch.from_numpy(task.train.labels)  # positions in task.classes
         for label, cls in enumerate(task.classes):
-            # A domain-incremental stream brings its classes again with every task.
+            # In a domain-incremental stream, every task has the same classes.
             self._sums[cls] = self._sums.get(cls, 0) + counted[labels == label].sum(0)
         self.passes = len(found)
         self.learnt.append(task.id)
@@ -66,7 +66,7 @@ class NewMethod(Method):
         return features.sign() * features.abs() ** self.config.power
 
     def _classes(self, task_id: int | None) -> tuple[int, ...]:
-        """The columns: of one task where it is known, otherwise of all that were learnt."""
+        """The classes of the columns: of one task if it is known, otherwise of all learnt tasks."""
         return self.columns() if task_id is None else self.context.info.classes[task_id]
 
     def state(self) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ class NewMethod(Method):
         return {"learnt": learnt_tensor(self.learnt)} | sums
 
     def state_for(self, task_id: int | None) -> dict[str, Tensor]:
-        """What a prediction depends on: while it stays the same, so do the scores."""
+        """The state that a prediction depends on: while it stays the same, so do the scores."""
         return {f"sum.{cls}": self._sums[cls] for cls in self._classes(task_id)}
 
     def restore(self, state: dict[str, Tensor]) -> None:

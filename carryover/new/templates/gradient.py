@@ -2,11 +2,11 @@
 
     h <- h + B A h                                                              (eq. 1 of the paper)
 
-h, (..., C), is what the MLP of a block returns; A is (rank, C) and B is (C, rank), zero at the start.
+h, (..., C), is the output of the MLP of a block; A is (rank, C) and B is (C, rank), zero at the start.
 Trained are `step.down` (A) and `step.up` (B) of every block, and the head; the network is frozen.
 
-Step 0: the plain network, since B = 0. Count: blocks * 2 rank C.
-Stored per task (or once, where no task is known): A and B of every block, and the head.
+Identity at init, since B = 0. Count: blocks * 2 rank C.
+Stored per task (or once, if the task is unknown at test time): A and B of every block, and the head.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class NewMethod(ParameterEfficient):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         """
-        rank: of the step after each MLP
+        rank: rank of the step after each MLP
         """
 
-        # An option is typed (bool, int, float, str, a Literal, or None beside one) and has a default.
+        # An option has a type (bool, int, float, str, a Literal, or one of these or None) and a default.
         rank: int = 4
         lr: float = 2e-3
-        # What is tried where options are searched for, on validation data.
+        # The values that a search tries on validation data.
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (5e-4, 2e-3, 8e-3), "rank": (2, 8)}
 
     config: Config
 
     def attach(self, backbone: Backbone) -> None:
-        """What is inserted, and what trains: all that is added after `freeze`."""
+        """Insert what trains: everything that is added after `freeze`."""
         backbone.freeze()
         for site in backbone.sites():
             step = Step(site.width, self.config.rank)

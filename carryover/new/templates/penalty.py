@@ -3,8 +3,8 @@
     L = CE + strength * sum_i Omega_i (theta_i - theta*_i)^2                    (eq. 1 of the paper)
     Omega_i <- Omega_i + mean_x | d ||z(x)||^2 / d theta_i |
 
-After memory aware synapses (Aljundi et al., ECCV 2018): theta* is where the last task ended, z the logits of
-an image x of the task just learnt, each taken alone.
+As in memory aware synapses (Aljundi et al., ECCV 2018): theta* are the weights after the last task, z the
+logits of one image x of the task just learnt.
 
 Stored: the network and the heads, and for each trained weight its importance and theta*.
 """
@@ -20,14 +20,14 @@ from carryover import Backbone, GradientMethod, Step, Task, below
 
 
 class NewMethod(GradientMethod):
-    """Holds on to weights that mattered: say here in one line what `carryover ls` shows."""
+    """Keeps important weights in place: say here in one line what `carryover ls` shows."""
 
     name = "new_method"
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
         """
-        strength: of the penalty
+        strength: weight of the penalty in the loss
         """
 
         epochs: int = 2

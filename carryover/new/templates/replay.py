@@ -2,8 +2,8 @@
 
     L = CE(new images and replayed ones)                                        (eq. 1 of the paper)
 
-After experience replay (Chaudhry et al., 2019): a reservoir of `memory` images, of which `replayed` are drawn
-beside each batch. Each image of a task is offered once, in the first epoch, after its step.
+As in experience replay (Chaudhry et al., 2019): a reservoir of `memory` images, of which `replayed` are drawn
+with each batch. Each image of a task is offered to it once, in the first epoch, after its step.
 
 Stored: the network, the heads, and `memory` images.
 """
@@ -18,22 +18,22 @@ from carryover import Backbone, GradientMethod, Memory, Step, Task
 
 
 class NewMethod(GradientMethod):
-    """Images of earlier tasks are trained on again: say here in one line what `carryover ls` shows."""
+    """Trains again on images of earlier tasks: say here in one line what `carryover ls` shows."""
 
     name = "new_method"
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
         """
-        memory: how many images are kept
-        replayed: how many of them are drawn beside each batch
+        memory: images that are kept
+        replayed: how many of them are drawn with each batch
         """
 
         epochs: int = 2
         lr: float = 5e-4
         memory: int = 200
         replayed: int = 32
-        # What is tried where options are searched for; the budget counts passes over new images alone.
+        # The values that a search tries; its budget counts passes over the task's own images only.
         search: ClassVar[Mapping[str, Sequence[Any]]] = {"lr": (5e-4, 1e-4), "replayed": (32, 64)}
 
     config: Config

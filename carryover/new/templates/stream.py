@@ -1,8 +1,8 @@
-"""new_stream: bars at an angle for each class, under noise: say here what is learnt.
+"""new_stream: noisy bars, one angle per class: say here what is learnt.
 
-Whose images they are, and under which terms: drawn here.
-`images` is the place of the data; all that is below it holds for any labelled arrays. Images that lie in
-folders or parquet files need no stream of their own: `split:folder:PATH` is one.
+Source and licence of the images: computed here.
+`images` returns the data; everything below it works for any labelled arrays. Images in folders or parquet
+files need no stream of their own: `split:folder:PATH` is one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from carryover import (
 )
 
 CLASSES = ("0 degrees", "30 degrees", "60 degrees", "90 degrees", "120 degrees", "150 degrees")
-SIZE, TRAIN, TEST = 32, 20, 10  # pixels; images of each class
+SIZE, TRAIN, TEST = 32, 20, 10  # pixels; images per class
 
 
 def images(split: str, each: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +52,8 @@ class NewStream(Stream):
     @dataclass(frozen=True)
     class Parameters:
         """
-        tasks: how many; it divides the classes
-        scenario: task (a test image's task is known) or class (one growing label space)
+        tasks: number of tasks; it divides the number of classes
+        scenario: task (the task of a test image is known) or class (one growing label space)
         """
 
         tasks: int = 3
@@ -62,7 +62,9 @@ class NewStream(Stream):
     def __init__(self, name: str, parameters: Parameters, place: Place) -> None:
         count = len(CLASSES)
         if parameters.tasks < 1 or count % parameters.tasks:
-            raise RequestError(f"{name}: tasks={parameters.tasks} does not divide the {count} classes")
+            raise RequestError(
+                f"{name}: tasks={parameters.tasks} does not divide the {count} classes; take a divisor"
+            )
         each = count // parameters.tasks
         self._train, self._test = _table(*images("train", TRAIN)), _table(*images("test", TEST))
         fingerprint = hashlib.sha256((self._train.fingerprint + self._test.fingerprint).encode()).hexdigest()
@@ -78,7 +80,7 @@ class NewStream(Stream):
             rule=f"drawn; val: {held} images of each class of train, drawn per seed",
             image_size=(SIZE, SIZE),
             sizes=((each * (TRAIN - held), each * held, each * TEST),) * parameters.tasks,
-            mirror=False,  # whether an image flipped left to right keeps its class
+            mirror=False,  # whether an image keeps its class when it is flipped left to right
         )
 
     @property
@@ -86,7 +88,7 @@ class NewStream(Stream):
         return self._info
 
     def open(self, seed: int) -> tuple[Sequence[Task], Exam]:
-        """The tasks, and the exam with the test images, which no method ever sees the labels of."""
+        """The tasks, and the test sets, whose labels no method ever sees."""
         held = np.zeros(len(self._train), dtype=bool)
         for cls in range(len(CLASSES)):
             rows = np.flatnonzero(self._train.labels == cls)
@@ -100,13 +102,13 @@ class NewStream(Stream):
 
 
 def _table(pixels: np.ndarray, labels: np.ndarray) -> Labelled:
-    """Arrays as images of one table, known by a hash of its pixels."""
+    """Arrays as images of one table, identified by a hash of its pixels."""
     content = hashlib.sha256(pixels.tobytes()).hexdigest()
     return Labelled(Inputs([Chunk(pixels, np.arange(len(pixels)), content)]), labels, CLASSES)
 
 
 def _part(data: Labelled, classes: tuple[int, ...], wanted: np.ndarray) -> Labelled:
-    """The wanted images (N,) of some classes; their labels are positions in `classes`."""
+    """The images of `classes` where `wanted` (N,) is true; labels are positions in `classes`."""
     rows = np.flatnonzero(np.isin(data.labels, classes) & wanted)
     labels = np.searchsorted(classes, data.labels[rows])
     return Labelled(data.inputs.select(rows), labels, tuple(CLASSES[cls] for cls in classes))
