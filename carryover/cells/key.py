@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -26,8 +26,10 @@ from carryover.plugins.catalogue import backbone_plugin, method_class, methods, 
 from carryover.plugins.code import ROOMS, Reach, reach
 from carryover.plugins.file import remembered
 from carryover.plugins.plugin import SKLEARN, Plugin
-from carryover.protocols.work import Protocol
 from carryover.records.record import DEFAULT, SEARCH, Record
+
+if TYPE_CHECKING:
+    from carryover.protocols.work import Protocol
 
 LEARN, SELECTION = "carryover.cells.learn", "carryover.cells.selection"
 PRESETS = "benchmarks.streams.presets"  # a list only, like the files of recipes
@@ -47,7 +49,7 @@ CARRIERS = frozenset(
 
 def protocol_module(name: str) -> Protocol:
     """The module of a protocol; RequestError if this checkout lacks it."""
-    return cast(Protocol, import_module(f"carryover.protocols.{known_protocol(name)}"))
+    return cast("Protocol", import_module(f"carryover.protocols.{known_protocol(name)}"))
 
 
 def code_of(plugins: Mapping[str, Plugin], protocol: str, *, searched: bool) -> Reach:

@@ -194,7 +194,7 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
             " ".join(f"-o {shlex.quote(word)}" for word in typed(cell.options)) for cell in variants.values()
         ]
         raise RequestError(
-            f"there are {' and '.join(variants)}; choose one: add {' or '.join(filter(None, each))}"
+            f"there are {' and '.join(variants)}; choose one of them: add {' or '.join(filter(None, each))}"
         )
     if len(prepared := {record.prepared for record in records}) > 1:
         said = ", ".join(sorted(short(str(one)) for one in prepared))

@@ -61,9 +61,7 @@ def method_in(name: str) -> tuple[Plugin, type[Method]]:
     }
     asked = name.removeprefix(file).removeprefix(":")
     if asked and asked not in found:
-        raise RequestError(
-            f"{what}: {path} has no method {asked!r}; choose from {', '.join(found) or 'none'}"
-        )
+        raise RequestError(f"{what}: {path} has no method {asked!r}; it has {', '.join(found) or 'none'}")
     if not asked:
         made = [key for key, value in found.items() if not inspect.isabstract(value)]
         if len(made or found) != 1:

@@ -1,5 +1,5 @@
-"""What is learnt and scored when: one file a protocol, which makes rows and nothing else.
+"""Protocols: what is learnt and scored, and when; one file per protocol, which only makes rows.
 
-A protocol has `VERSION` (its name first), `scenario`, `unchosen`, `validation_runs` and `run`, as
-`work.Protocol` says; what is read from its rows is said in `metrics/`, under the same name.
+A protocol has `VERSION` (its name first), `scenario`, `unchosen`, `validation_runs` and `run`, as in
+`work.Protocol`; the file in `metrics/` with the same name reads its rows.
 """

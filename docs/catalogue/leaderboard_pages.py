@@ -21,9 +21,9 @@ def leaderboard_page() -> str:
     )
     return words.page(
         "Leaderboard",
-        "The records in `results/reference`, as `make reference` leaves them. Numbers stand in one table "
-        "where they share a contract, which is written below it; [how to read a table](../tables.md) says "
+        "The records in `results/reference`, made by `make reference`. Numbers share a table if they "
+        "share a contract, which is written below it; [how to read a table](../tables.md) says "
         "what the columns are. `carryover report` shows the same with your own records among them, and "
-        "`carryover compare` says whether two methods differ.",
+        "`carryover compare` tests whether two methods differ.",
         tables.replace("### ", "## "),
     )

@@ -60,9 +60,9 @@ def methods_page() -> str:
     ]
     return words.page(
         "Methods",
-        f"{len(classes)} methods, as `carryover ls methods` lists them, and what each says of itself. "
-        f"{words.YES}: it runs there with its defaults. Scenarios of continual streams: the task of a test "
-        "image is known (task), or is not (class, domain).",
+        f"{len(classes)} methods, as `carryover ls methods` lists them, with their documentation. "
+        f"{words.YES}: it runs there with its defaults. In continual streams the task of a test image is "
+        "known (task) or unknown (class, domain).",
         '<div class="matrix" markdown>',
         words.table(("method", "what it is", *COLUMNS), rows),
         "</div>",
@@ -76,9 +76,9 @@ def methods_page() -> str:
         words.prose(inspect.cleandoc(sklearn_classifier.__doc__ or "")),
         "## Options of every method that trains by gradient",
         words.options_table(GradientMethod.Config),
-        "Those that insert something small into a frozen network have one more:",
+        "Methods that insert something small into a frozen network have one more option:",
         words.options_table(ParameterEfficient.Config, words.defaults(GradientMethod.Config)),
-        "## Said of several methods together",
+        "## Notes on several methods",
         *(f"### {module}\n\n{words.prose(said)}" for module, said in shared.items()),
     )
 

@@ -18,8 +18,8 @@ def streams_page() -> str:
     return words.page(
         "Streams",
         "As `carryover ls streams` lists them. Parameters follow the name: "
-        "`split-cifar100?tasks=20&scenario=class`. What the protocols score is under "
-        "[protocols](../selection.md), where data is looked for under [data](../data.md).",
+        "`split-cifar100?tasks=20&scenario=class`. [Protocols](../selection.md) says what "
+        "is scored, [data](../data.md) where data sets are looked for.",
         *sorted(_part(cls, named) for cls, named in behind.items()),
     )
 

@@ -24,7 +24,7 @@ Setting = str | int | float | bool | None
 
 
 class PreparedCard(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What stands in NAME.json.
+    """The content of NAME.json.
 
     kind: the option that takes the file; backbone, weights: name and whole hash of what it was trained on;
     options: those that a run must share; stream, pool: on whose pool, and the fingerprint of that; said: how,

@@ -96,7 +96,7 @@ class PreparedMethod(Method):
         return tuple(path for path in found if cls.ships(config, backbone, read_card(path)))[:1]
 
     def prepare(self, pool: Pool | None) -> None:
-        """Start from what the config asks for.
+        """Prepare as the config says.
 
         RequestError for a file that does not fit and where there is neither file nor pool; DataError for a
         file that is missing or damaged.

@@ -183,7 +183,7 @@ class TOAST(PreparedMethod, GradientMethod):
             self._known = None
 
     def first_pass(self, inputs: Inputs, *, pool: bool = False) -> Tensor | None:
-        """What the first pass gives for all of `inputs`, on the CPU; None where it is computed each time.
+        """The result of the first pass for all of `inputs`, on the CPU; None if it is computed each time.
 
         pool: whether they are those of the pool, which come again.
         """

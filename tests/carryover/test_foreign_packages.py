@@ -146,5 +146,5 @@ def test_a_backbone_that_is_no_recipe_is_refused(
 ) -> None:
     install(tmp_path, "[carryover.backbones]\nodd = odd_backbone:RECIPE\n", odd_backbone="RECIPE = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RequestError, match="odd_backbone:RECIPE is a int, not a Recipe of `carryover`"):
+    with pytest.raises(RequestError, match="odd_backbone:RECIPE is a int; make it a Recipe of `carryover`"):
         ready("ncm", stream_of(pictures), "odd", options={})

@@ -43,7 +43,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_package_of_our_name_is_named_with_the_way_out(site: Path, name: str, file: str) -> None:
     lay(site, name, THEIRS, file)
     said = namesake()
-    assert said.startswith(f"the package carryover 0.1.1 in {site} is another project's")
+    assert said.startswith(f"the package carryover 0.1.1 in {site} belongs to another project")
     assert f"{shlex.quote(sys.executable)} -m pip uninstall carryover" in said
     assert f"-m pip install --no-deps -e {HOUSE}" in said
 
@@ -103,7 +103,9 @@ def test_every_command_says_it_once_and_goes_on(tmp_path: Path, words: list[str]
     plain, warned = run(str(HOUSE)), run(f"{HOUSE}{os.pathsep}{tmp_path}")
     assert "another project's" not in plain.stderr
     warning, rest = warned.stderr.split("\n", 1)
-    assert warning.startswith(f"warning: the package carryover 0.1.1 in {tmp_path} is another project's")
+    assert warning.startswith(
+        f"warning: the package carryover 0.1.1 in {tmp_path} belongs to another project"
+    )
     assert (warned.returncode, warned.stdout, rest) == (plain.returncode, plain.stdout, plain.stderr)
 
 

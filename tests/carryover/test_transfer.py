@@ -136,7 +136,7 @@ def test_a_candidate_that_diverges_is_recorded_and_where_all_do_the_cell_fails(
 
 def test_a_task_without_validation_images_is_named(tmp_path: Path) -> None:
     failed = run(tmp_path, TinyTransfer(val=0))
-    assert "fur has no validation images to choose options on; run with --selection default" in failed.reason
+    assert "fur has no validation images to choose options on; write --selection default" in failed.reason
     assert Dial.lessons == []
     assert run(tmp_path, TinyTransfer(val=0), selection="default").status == "ok"
 
