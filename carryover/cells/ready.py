@@ -271,7 +271,9 @@ def _alike(found: Numerics) -> Numerics:
 
 def config_dict(config: Any) -> dict[str, Option]:
     """All options of a config with their values."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    # As a record gives them back.
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def check_config(method: str, config: Any) -> None:

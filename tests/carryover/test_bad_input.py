@@ -53,7 +53,7 @@ RUN = ["run", "--stream", "split-digits?per_class=4", "--backbone", "tiny_vit", 
         (["--method", "maet"], ["unknown method 'maet'; did you mean 'meat'?", "Valid:", "ncm", "methods/"]),
         (["--method", "zzz"], ["unknown method 'zzz'. Valid:", "meat"]),
         (["--method", "ncm,maet"], ["'maet'"]),
-        (["--method", ","], ["no method is named"]),
+        (["--method", ","], ["names no method; write --method NAME"]),
         (
             ["--method", "ncm", "--stream", "split-digit"],
             ["unknown stream 'split-digit'; did you mean 'split-digits'?", "split-cifar100", "split:SOURCE"],

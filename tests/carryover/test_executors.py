@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
     assert cli(["status", "--results", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert (
-        f"set aside: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
+        f"ignored: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
     )
     for name, why in (
         ("none", "it is no submission: "),

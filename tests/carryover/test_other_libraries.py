@@ -60,7 +60,7 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(tmp_path, monk
     import torch
 
     from backbones.pretraining.augmentation import Augmentation
-    from backbones.pretraining.plan import Settings
+    from backbones.pretraining.settings import Settings
     from carryover.commands.tracking import check_wandb
 
     for library in ("wandb", "kornia", "huggingface_hub"):

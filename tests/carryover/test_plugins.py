@@ -179,7 +179,7 @@ def test_a_name_that_is_taken_names_both_sides(
 ) -> None:
     install(tmp_path, "[carryover.methods]\nmeat = butcher:Meat\n")
     monkeypatch.syspath_prepend(tmp_path)
-    said = "two methods are named 'meat': one of carryover (methods.meat), one of foreign 1.0"
+    said = "two methods are named 'meat': one from carryover (methods.meat), one from foreign 1.0"
     assert cli(["ls", "methods"]) == 0
     assert said in capsys.readouterr().out
     with pytest.raises(RequestError) as refused:

@@ -17,6 +17,7 @@ from benchmarks.progress import Silent
 from carryover.cells.selection import Rule, candidates, select
 from carryover.protocols.work import NothingToChooseError, PredictionError, ValidationRun
 from carryover.records.record import Candidate, Selection
+from methods.base import Method
 
 KEY = "0" * 64
 IMAGES = 100
@@ -25,7 +26,7 @@ Score = Callable[["Config"], "tuple[float, int]"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Method.Config):
     lr: float = 0.5
     head_lr: float = 0.5
     epochs: int = 30

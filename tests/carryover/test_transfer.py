@@ -238,7 +238,7 @@ def test_another_rule_or_option_is_another_choice_and_a_seed_is_not() -> None:
 
 
 def test_the_code_that_selects_is_part_of_the_key() -> None:
-    plugins = ready("ncm", TinyTransfer()).plugins
+    plugins = ready("ncm", "split-digits?per_class=10").plugins
     chosen = {searched: code_of(plugins, "transfer", searched=searched) for searched in (True, False)}
     assert chosen[True].modules.keys() - chosen[False].modules.keys() == {"carryover.cells.selection"}
 

@@ -18,7 +18,7 @@ AT_HOME = {"config", "cell", "generators", "NaN", "one class", "one image", "unk
 # Episodes are in the tests of the few-shot protocol; a full training by default takes minutes.
 ELSEWHERE = {"episodes", "defaults"}
 # Where there may be nothing to try a promise on, whatever the place.
-DEPENDS = {"learns", "step 0", "NaN", "one class", "one image"}
+DEPENDS = {"learns", "identity at init", "NaN", "one class", "one image"}
 
 
 def promises_of(case: Case) -> list[Promise]:
