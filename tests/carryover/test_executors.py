@@ -179,9 +179,7 @@ def test_a_file_that_cannot_be_read_is_named_and_breaks_nothing(
     (files.folder / "folder.json").mkdir()
     assert cli(["status", "--results", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
-    assert (
-        f"ignored: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
-    )
+    assert f"ignored: {files.folder / 'newer.json'}: it has schema 2.0, and this version of carryover" in err
     for name, why in (
         ("none", "it is no submission: "),
         ("torn", "its JSON is broken: "),
