@@ -46,7 +46,7 @@ def ready(
     """A cell, its options short by default."""
     place = Place(store or Store.default(), Silent(), workers)
     made = Workshop(place, Conditions(numerics or Numerics(), **conditions))  # type: ignore[arg-type]
-    typed = SHORT[method] if options is None else options
+    typed = SHORT.get(method, QUICK) if options is None else options
     return made.ready(Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(typed)))
 
 

@@ -301,6 +301,22 @@ def test_a_cosine_head_is_learnt_with_its_scale() -> None:
     assert torch.equal(fresh.predict(lab.opened("class")[1].inputs(0), None), logits)
 
 
+def test_who_starts_over_has_the_columns_in_the_order_learnt() -> None:
+    method = made("joint", "class", probe=True, epochs=40, head_lr=0.05)
+    tasks, _ = lab.opened("class")
+    for task in tasks:
+        method.learn(task)
+    fresh = made("joint", "class", probe=True)
+    fresh.restore(method.state())
+    right = []
+    for task in tasks:
+        logits = method.predict(task.train.inputs, None)
+        assert torch.equal(logits, fresh.predict(task.train.inputs, None))
+        chosen = np.asarray(method.columns())[logits.numpy().argmax(1)]
+        right.append((chosen == np.asarray(task.classes)[task.train.labels]).mean())
+    assert np.mean(right) > 0.5  # of six classes; columns in another order would leave chance or less
+
+
 # Exemplars
 
 
