@@ -302,11 +302,12 @@ def test_a_cosine_head_is_learnt_with_its_scale() -> None:
 
 
 def test_who_starts_over_has_the_columns_in_the_order_learnt() -> None:
-    method = made("joint", "class", probe=True, epochs=40, head_lr=0.05)
+    method = made("joint", "class", epochs=60, lr=1e-3, head_lr=0.02)
     tasks, _ = lab.opened("class")
     for task in tasks:
         method.learn(task)
-    fresh = made("joint", "class", probe=True)
+    assert list(method.columns()) == method.heads._order
+    fresh = made("joint", "class")
     fresh.restore(method.state())
     right = []
     for task in tasks:
@@ -314,7 +315,7 @@ def test_who_starts_over_has_the_columns_in_the_order_learnt() -> None:
         assert torch.equal(logits, fresh.predict(task.train.inputs, None))
         chosen = np.asarray(method.columns())[logits.numpy().argmax(1)]
         right.append((chosen == np.asarray(task.classes)[task.train.labels]).mean())
-    assert np.mean(right) > 0.5  # of six classes; columns in another order would leave chance or less
+    assert np.mean(right) > 0.6  # of six classes; columns in another order would leave chance or less
 
 
 # Exemplars
