@@ -86,7 +86,8 @@ class Heads(nn.Module):
 
     def open(self, task_id: int, device: torch.device | str = "cpu") -> None:
         """Make what `task_id` needs; existing parts stay unchanged."""
-        self.scale.data = self.scale.data.to(device)
+        if self.scale.device != torch.device(device):
+            self.scale = nn.Parameter(self.scale.detach().to(device), self.scale.requires_grad)
         key, classes = self._key(task_id), self.info.classes[task_id]
         if self.info.scenario == "class":
             self._part(classes)
