@@ -57,7 +57,8 @@ def test_a_new_package_is_listed_and_runs_as_it_is(
     cell = {"method": "ncm", "stream": "split-digits?per_class=4", "backbone": "tiny_vit"}
     cell[wanted.kind] = wanted.name
     words = [word for kind, name in cell.items() for word in (f"--{kind}", name)]
-    options = QUICK if wanted.start == "gradient" and wanted.kind == "method" else []
+    trained = wanted.kind == "method" and wanted.start not in ("frozen", "episodic")
+    options = QUICK if trained else []
     assert cli(["run", *words, *options, "--results", str(tmp_path / "results"), *HERE]) == 0
     record = only_record(tmp_path / "results")
     assert record.status == "ok"
