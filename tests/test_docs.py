@@ -176,6 +176,7 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a page of commands that train, on a machine that does other things besides
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(b.mark == "slow" for b in blocks_of(p))], ids=lambda page: page.name
 )

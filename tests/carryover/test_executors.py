@@ -537,5 +537,5 @@ def test_workers_in_earnest_are_stopped_with_their_parent_or_found_again(
     assert "--seed 0,1" in said.splitlines()[-1]
     assert "--jobs 2" in said.splitlines()[-1]
     for cell in submission.cells:
-        assert "interrupted; what is done is kept" in (tmp_path / cell.log).read_text()
+        assert "interrupted; finished work is kept" in (tmp_path / cell.log).read_text()
         assert (Results(tmp_path).journal(cell.key) / "cell.txt").exists()
