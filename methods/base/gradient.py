@@ -278,12 +278,12 @@ class GradientMethod(Method):
     def learn(self, task: Task) -> None:
         self.begin(task)
         self.passes = self.replayed = 0
-        for known in (*self.learnt, task.id):  # in this order, which is that of the columns
-            self.open(known)
+        for number in (*self.learnt, task.id):  # in this order, which is that of the columns
+            self.open(number)
         for stage in self.stages(task):
             parts = self.parts(task) if stage.parts is None else stage.parts
-            known = [] if self.memory is None else self.memory.tasks
-            self._training = list(dict.fromkeys([*(number for number, _ in parts), *known]))
+            kept = [] if self.memory is None else self.memory.tasks
+            self._training = list(dict.fromkeys([*(number for number, _ in parts), *kept]))
             self.fitted = self._fit(stage, parts, task)
         self.end(task)
         if self.per_task:
