@@ -154,7 +154,10 @@ class _Changed:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(
+    "CARRYOVER_CARRIERS" not in os.environ, reason="half an hour; set CARRYOVER_CARRIERS to run it"
+)
 @pytest.mark.parametrize("module", sorted(CARRIERS))
 def test_no_constant_of_a_carrier_makes_other_rows(module: str) -> None:
     file = source_of(module)
