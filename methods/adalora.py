@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.stream import StreamInfo, Task
-from methods.base.gradient import Step
+from methods.base.step import Step
 from methods.peft_lora import LowRank
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from backbones.backbone import Backbone, BackboneInfo
 from benchmarks.stream import StreamInfo, Task
 from methods.base import GradientMethod, Memory
-from methods.base.gradient import Parts
+from methods.base.step import Parts
 
 
 class Joint(GradientMethod):

@@ -10,10 +10,11 @@
 """
 
 from methods.base.efficient import ParameterEfficient
-from methods.base.gradient import GradientMethod, Stage, Step
+from methods.base.gradient import GradientMethod
 from methods.base.heads import Heads
 from methods.base.memory import Memory
 from methods.base.method import Context, Footprint, Method
+from methods.base.step import Stage, Step
 
 __all__ = [
     "Context",

@@ -37,7 +37,7 @@ from backbones.training import ParameterGroup
 from benchmarks.errors import RequestError
 from benchmarks.stream import StreamInfo, Task
 from methods.base import GradientMethod
-from methods.base.gradient import Step
+from methods.base.step import Step
 from methods.meat.attention import MaskedAttention, MaskedWindowAttention
 from methods.meat.ffn import FFN, ElementwiseFFN, MaskedFFN, NeuronFFN
 from methods.meat.masks import BinaryMask, Init, pack_bits, unpack_bits

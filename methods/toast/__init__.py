@@ -46,9 +46,9 @@ from benchmarks.seeds import derive
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, GradientMethod
 from methods.base.card import Setting
-from methods.base.gradient import Parts, Stage
 from methods.base.method import below
 from methods.base.prepared import PreparedMethod
+from methods.base.step import Parts, Stage
 from methods.toast.chains import CONVNET_STAGES, ValueBias, chain_of
 from methods.toast.feedback import Feedback
 from methods.toast.passes import FirstPass, TwoPasses
