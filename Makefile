@@ -108,7 +108,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Carryover needs Python 3.11 or newer, and $(PYTHON) is older; set PYTHON=..." >&2; exit 2; }
 	@echo 'Setting up $(VENV) from requirements.lock (once; several gigabytes with PyTorch)'
-	@$(if $(NAMESAKE),echo 'Removing $(NAMESAKE) from $(VENV), since Carryover is the package carryover-bench')
+	@$(if $(NAMESAKE),echo 'Removing $(NAMESAKE) from $(VENV): Carryover is the package carryover-bench')
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock && \
