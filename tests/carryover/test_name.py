@@ -168,3 +168,14 @@ def test_make_takes_the_namesake_out_of_the_environment(clone: Path, name: str, 
     assert ("pip uninstall --quiet --yes carryover &&" in ran.stdout) == taken_out
     assert ("Removing carryover-0.1.1 from .venv" in ran.stdout) == taken_out
     assert (ran.stdout.strip() == ".venv/bin/carryover ls") != taken_out
+
+
+@pytest.mark.parametrize("namesake", [False, True])
+def test_the_set_up_is_a_program_that_a_shell_can_read(clone: Path, namesake: bool) -> None:
+    """A comma or a quotation mark inside `$(if ...)` once broke the first `make` of every clone."""
+    (clone / ".venv" / ".ready").unlink()
+    if namesake:
+        (clone / ".venv" / "lib" / "python3.11" / "site-packages" / "carryover-0.1.1.dist-info").mkdir()
+    ran = subprocess.run(["make", "-n", "ls"], cwd=clone, capture_output=True, text=True, check=True)
+    assert "uv pip sync" in ran.stdout
+    subprocess.run(["sh", "-n"], input=ran.stdout, text=True, check=True)
