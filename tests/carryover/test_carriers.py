@@ -1,8 +1,8 @@
 """What carries bytes and never makes them stands outside the keys: the rows stay whatever is changed there.
 
 The constants in the files of `CARRIERS` are changed in turn (all of them if CARRYOVER_CARRIERS is set), and a
-cell is run by the changed code, in a process of its own. It ends with the same rows, or it says that it cannot
-go on; never with others.
+cell is run by the changed code, in a process of its own. It ends with the same rows, or it says that it
+cannot go on; never with others.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def run(pipe: Connection, module: str, tree: ast.Module | None) -> None:
 def rows_of(module: str, tree: ast.Module | None) -> object:
     """The rows of a small cell run by the code with `tree` in place of a module; an exception's name.
 
-    The process is forked from a server that holds PyTorch and timm: importing them takes longer than the cell.
+    The process is forked from a server that holds PyTorch and timm: to import them takes longer than a cell.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch", "timm", "torchvision", "sklearn.linear_model", "test_carriers"])

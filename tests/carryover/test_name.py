@@ -154,6 +154,13 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def make_ls(clone: Path) -> subprocess.CompletedProcess[str]:
+    """What `make ls` would run; not as part of the `make` that runs these tests, which it would mention."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-n", "ls"]
+    return subprocess.run(command, cwd=clone, env=outside, capture_output=True, text=True, check=True)
+
+
 @pytest.mark.parametrize(
     ("name", "taken_out"),
     [
@@ -164,7 +171,7 @@ def clone(tmp_path: Path) -> Path:
 )
 def test_make_takes_the_namesake_out_of_the_environment(clone: Path, name: str, taken_out: bool) -> None:
     (clone / ".venv" / "lib" / "python3.11" / "site-packages" / name).mkdir()
-    ran = subprocess.run(["make", "-n", "ls"], cwd=clone, capture_output=True, text=True, check=True)
+    ran = make_ls(clone)
     assert ("pip uninstall --quiet --yes carryover &&" in ran.stdout) == taken_out
     assert ("Removing carryover-0.1.1 from .venv" in ran.stdout) == taken_out
     assert (ran.stdout.strip() == ".venv/bin/carryover ls") != taken_out
@@ -176,6 +183,6 @@ def test_the_set_up_is_a_program_that_a_shell_can_read(clone: Path, namesake: bo
     (clone / ".venv" / ".ready").unlink()
     if namesake:
         (clone / ".venv" / "lib" / "python3.11" / "site-packages" / "carryover-0.1.1.dist-info").mkdir()
-    ran = subprocess.run(["make", "-n", "ls"], cwd=clone, capture_output=True, text=True, check=True)
+    ran = make_ls(clone)
     assert "uv pip sync" in ran.stdout
     subprocess.run(["sh", "-n"], input=ran.stdout, text=True, check=True)
