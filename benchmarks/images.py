@@ -8,12 +8,15 @@ no pixel is copied before it is read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.seeds import generator
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -41,15 +44,16 @@ class Chunk:
 class Inputs:
     """N images without labels.
 
-    chunks: the tables and rows they come from; all tables share H and W (ValueError otherwise).
+    chunks: the tables and rows they come from, neighbours of one table joined; all tables share H and W
+    (ValueError otherwise).
     """
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         sizes = {chunk.table.shape[1:] for chunk in chunks}
         if len(sizes) != 1:
             raise ValueError(f"the chunks of one Inputs must share one image size, not {sorted(sizes)}")
-        self.chunks = tuple(chunks)
-        self._ends = np.cumsum([len(chunk.rows) for chunk in chunks])
+        self.chunks = tuple(_joined(chunks))
+        self._ends = np.cumsum([len(chunk.rows) for chunk in self.chunks])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -97,10 +101,15 @@ class Inputs:
             picked.append(Chunk(chunk.table, chunk.rows[wanted[run] - start], chunk.content))
         return Inputs(picked)
 
+    def random_order(self) -> Indices:
+        """(N,) a permutation that is always the same for these images."""
+        return generator("order of images", self.fingerprint).permutation(len(self))
+
     def _locate(self, wanted: Indices) -> list[tuple[Indices, Chunk, Indices]]:
         owner = np.searchsorted(self._ends, wanted, side="right")
         found = []
-        for number, chunk in enumerate(self.chunks):
+        for number in np.unique(owner):  # of thousands of chunks, a batch touches few
+            chunk = self.chunks[number]
             place = np.flatnonzero(owner == number)
             start = self._ends[number] - len(chunk.rows)
             found.append((place, chunk, wanted[place] - start))
@@ -110,6 +119,13 @@ class Inputs:
     def join(parts: Sequence[Inputs]) -> Inputs:
         """All images of `parts`, one after another."""
         return Inputs([chunk for part in parts for chunk in part.chunks])
+
+
+def _joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    for _, run in itertools.groupby(chunks, key=lambda chunk: chunk.content):
+        first, *others = run
+        rows = [first.rows, *(chunk.rows for chunk in others)]
+        yield Chunk(first.table, np.concatenate(rows), first.content) if others else first
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +154,10 @@ class Labelled:
     def select(self, indices: Indices) -> Labelled:
         """The images at `indices` with their labels."""
         return Labelled(self.inputs.select(indices), self.labels[indices], self.class_names)
+
+    def shuffled(self) -> Labelled:
+        """In a random order that these images always come in: sorted by class, positions tell the answer."""
+        return self.select(self.inputs.random_order())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -120,15 +120,17 @@ class Pool(ABC):
 class Exam:
     """The test sets of a stream; scores predicted classes.
 
-    test: per task id, images with labels that are positions in `classes[task]`. While it is `sealed`
-    (until options are chosen), asking for images or scores raises RuntimeError.
+    test: per task id, images with labels that are positions in `classes[task]`; they are asked in a fixed
+    random order, so that positions tell nothing of the answers. While it is `sealed` (until options are
+    chosen), asking for images or scores raises RuntimeError.
     """
 
     def __init__(self, test: Mapping[int, Labelled], classes: Mapping[int, Sequence[int]]) -> None:
         self.sealed = False
-        self._inputs = {task: part.inputs for task, part in test.items()}
+        asked = {task: part.shuffled() for task, part in test.items()}
+        self._inputs = {task: part.inputs for task, part in asked.items()}
         self._answers = {
-            task: np.asarray(classes[task], dtype=np.int64)[part.labels] for task, part in test.items()
+            task: np.asarray(classes[task], dtype=np.int64)[part.labels] for task, part in asked.items()
         }
 
     @property

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 
 
 def assert_same_to_rounding(

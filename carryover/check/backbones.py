@@ -12,7 +12,7 @@ from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.images import Inputs
 from carryover.check.pictures import pictures
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 from carryover.check.verdict import Verdict, each, expect, not_applicable
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 from carryover.check.subject import Subject
 from carryover.check.verdict import expect, not_applicable
 from methods.base import GradientMethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from carryover.cells.ready import config_dict
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest

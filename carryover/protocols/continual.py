@@ -11,16 +11,18 @@ import hashlib
 import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.images import Pixels
+from benchmarks.images import Indices, Inputs, Pixels
 from benchmarks.progress import Progress
 from benchmarks.stream import Exam, Stream, StreamInfo, Task
 from carryover.protocols.journal import CellJournal, Done
+from carryover.protocols.per_sample import check
 from carryover.protocols.work import (
     Result,
     ValidationRun,
@@ -35,7 +37,7 @@ from carryover.protocols.work import (
 from carryover.records.row import Row
 from methods.base import Method
 
-VERSION = "continual 1: every task scored after each, row 0 before learning"
+VERSION = "continual 2: every task scored after each, row 0 before learning, test images in random order"
 TRIED = 3  # tasks that options are chosen on (Chaudhry et al., 2019)
 
 
@@ -70,6 +72,7 @@ def run(work: Work) -> Result:
         reuse=work.reuse,
         prepare_s=spent.prepare_s,
     )
+    _check_per_sample(method, work, done)
     if done.macs is None:
         task = work.tasks[-1].id
         known = task if work.info.scenario == "task" else None
@@ -106,8 +109,9 @@ def validation_runs(work: Work) -> list[ValidationRun]:
             known = task.id if info.scenario == "task" else None
             classes = task.classes if known is not None else columns
             where = f"the validation images of task {task.id}"
-            chosen = pick(method.predict(task.val.inputs, known), classes, len(task.val), where)
-            accuracies.append(np.mean(chosen == np.asarray(task.classes)[task.val.labels]))
+            val = task.val.shuffled()
+            chosen = pick(method.predict(val.inputs, known), classes, len(val), where)
+            accuracies.append(np.mean(chosen == np.asarray(task.classes)[val.labels]))
         return float(np.mean(accuracies)), passes
 
     return [ValidationRun(f"the first {len(tasks)} tasks", sum(len(task.train) for task in tasks), score)]
@@ -172,45 +176,98 @@ def _evaluate(
     waiting = [task for task in exam.tasks if (step, task) not in scored]
     if not waiting:  # resumed after the last score of a step
         return
-    columns = seen_classes(info, step)
     with progress.bar(f"scoring after task {step - 1}", len(waiting), "task") as bar:
-        for task in waiting:
+        for group in _asked_together(info, waiting):
             started = time.monotonic()
-            done.rows.append(_score(method, info, done, exam, task, columns, reuse))
+            done.rows += _score(method, info, done, exam, group, reuse)
             done.eval_s += time.monotonic() - started
-            bar.advance(1)
+            bar.advance(len(group))
             if journal.due():
                 journal.commit(done)
     journal.commit(done)
 
 
+def _asked_together(info: StreamInfo, tasks: Sequence[int]) -> list[list[int]]:
+    """Each task alone if it is told; else all at once, so that a batch tells nothing of their task."""
+    return [[task] for task in tasks] if info.scenario == "task" else [list(tasks)]
+
+
 def _score(
-    method: Method,
-    info: StreamInfo,
-    done: Done,
-    exam: Exam,
-    task: int,
-    columns: Sequence[int],
-    reuse: bool,
-) -> Row:
-    step, inputs = done.learnt, exam.inputs(task)
-    unseen = task >= step
-    if unseen and info.scenario == "task":
-        return Row(step=step, task=task, n=len(inputs))
-    if unseen and info.scenario == "class":
-        return Row.scored(step, task, np.zeros(len(inputs), dtype=bool))
-    known = task if info.scenario == "task" else None
+    method: Method, info: StreamInfo, done: Done, exam: Exam, group: Sequence[int], reuse: bool
+) -> list[Row]:
+    """The rows of tasks that are asked together."""
+    step = done.learnt
+    rows, asked = [], []
+    for task in group:
+        if task < step or info.scenario == "domain":
+            asked.append(task)
+        elif info.scenario == "task":
+            rows.append(Row(step=step, task=task, n=len(exam.inputs(task))))
+        else:
+            rows.append(Row.scored(step, task, np.zeros(len(exam.inputs(task)), dtype=bool)))
+    if not asked:
+        return rows
+    known = _known(info, asked)
     digest = state_digest(method.state_for(known))
-    if reuse and done.digests.get(task) == digest:
-        before = next(row for row in reversed(done.rows) if row.task == task and row.hits is not None)
-        done.predicted[f"{step}/{task}"] = done.predicted[f"{before.step}/{task}"]
-        return Row(step=step, task=task, n=before.n, correct=before.correct, hits=before.hits)
+    if reuse and all(done.digests.get(task) == digest for task in asked):
+        return [*(_unchanged(done, task) for task in asked), *rows]
+    inputs, owners = _mixed(exam, asked)
     logits = method.predict(inputs, known)
-    classes = info.classes[task] if known is not None else columns
-    chosen = pick(logits, classes, len(inputs), where=f"task {task} after {step} learnt")
-    done.digests[task] = digest
-    done.predicted[f"{step}/{task}"] = chosen.astype("<i8").tobytes()
-    return Row.scored(step, task, exam.score(task, chosen))
+    where = f"task {known}" if known is not None else "all tasks" if len(asked) > 1 else f"task {asked[0]}"
+    chosen = pick(logits, _columns(info, known, step), len(inputs), where=f"{where} after {step} learnt")
+    for task in asked:
+        answers = chosen[owners == task]
+        done.digests[task] = digest
+        done.predicted[f"{step}/{task}"] = answers.astype("<i8").tobytes()
+        rows.append(Row.scored(step, task, exam.score(task, answers)))
+    return sorted(rows, key=lambda row: row.task)
+
+
+def _unchanged(done: Done, task: int) -> Row:
+    """The row of a task whose state is as it was when it was scored last."""
+    before = next(row for row in reversed(done.rows) if row.task == task and row.hits is not None)
+    done.predicted[f"{done.learnt}/{task}"] = done.predicted[f"{before.step}/{task}"]
+    return Row(step=done.learnt, task=task, n=before.n, correct=before.correct, hits=before.hits)
+
+
+def _mixed(exam: Exam, tasks: Sequence[int]) -> tuple[Inputs, Indices]:
+    """The test images of `tasks` in one random order, those of each in the exam's; (N,) whose each is."""
+    owners = np.repeat(np.asarray(tasks), [len(exam.inputs(task)) for task in tasks])
+    together = Inputs.join([exam.inputs(task) for task in tasks])
+    if len(tasks) == 1:
+        return together, owners
+    mixed = owners[together.random_order()]
+    places = np.empty(len(owners), dtype=np.int64)
+    for task in tasks:  # each place of a task gets its next image
+        places[mixed == task] = np.flatnonzero(owners == task)
+    return together.select(places), mixed
+
+
+def _known(info: StreamInfo, tasks: Sequence[int]) -> int | None:
+    """The task id that `predict` gets."""
+    return tasks[0] if info.scenario == "task" else None
+
+
+def _columns(info: StreamInfo, known: int | None, learnt: int) -> tuple[int, ...]:
+    """The global classes of the logits' columns."""
+    return info.classes[known] if known is not None else seen_classes(info, learnt)
+
+
+def _check_per_sample(method: Method, work: Work, done: Done) -> None:
+    """PredictionError unless the last answers are given for each image by itself."""
+    info, step = work.info, done.learnt
+    groups = _asked_together(info, work.exam.tasks)
+    for group in groups:
+        inputs, owners = _mixed(work.exam, group)
+        answers = np.empty(len(inputs), dtype=np.int64)
+        for task in group:
+            answers[owners == task] = np.frombuffer(done.predicted[f"{step}/{task}"], dtype="<i8")
+        known = _known(info, group)
+        where = f"task {known}" if known is not None else "all tasks"
+        columns = _columns(info, known, step)
+        check(
+            partial(method.predict, task_id=known), inputs, answers, columns, where=where, share=len(groups)
+        )
 
 
 def seen_classes(info: StreamInfo, learnt: int) -> tuple[int, ...]:

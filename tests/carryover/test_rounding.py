@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carryover.check.rounding import OneRounding, Rounding
+from carryover.protocols.rounding import OneRounding, Rounding
 
 SOURCE = torch.Generator().manual_seed(0)
 TERMS = torch.randn(30, 500, generator=SOURCE)

@@ -16,7 +16,7 @@ from benchmarks.errors import pip_install
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 from carryover.plugins.catalogue import method_class, methods
 from methods.base import Context, GradientMethod, ParameterEfficient
 from methods.vpt import swin

@@ -10,7 +10,7 @@ import torch
 from measure import Row, interleave, rates
 from workload import BATCH, CLASSES, EVAL_BATCH, Setup, make, one_task, pictures, terminal
 
-from carryover.check.rounding import Rounding
+from carryover.protocols.rounding import Rounding
 from methods.full_finetune import FullFinetune
 from methods.meat import MEAT
 from methods.meat.ffn import FFN

@@ -1,0 +1,59 @@
+"""Whether each image is scored by itself: measured in every cell, since its contract says so.
+
+A method may vote over its batch, normalise by it, or read where in the order an image stands, and nobody sees
+it in the accuracy. Some images are asked again, in other batches and another order, and a few alone: what
+rounding does not explain fails the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.images import Indices, Inputs
+from benchmarks.seeds import generator
+from carryover.protocols.rounding import Rounding
+from carryover.protocols.work import PredictionError
+
+SAMPLE = 256  # images asked again at most
+ALONE = 8
+
+Predict = Callable[[Inputs], Tensor]  # (N, columns) logits of N images
+
+
+def check(
+    predict: Predict, inputs: Inputs, answers: Indices, classes: Sequence[int], where: str, share: int = 1
+) -> None:
+    """PredictionError unless `predict` gives the same when some of `inputs` are asked otherwise.
+
+    answers: (N,) the global classes that it gave for all of them at once; classes: (columns,) of the logits;
+    where: names the images; share: how many such parts share the numbers of images.
+    """
+    drawn = generator("asked again", inputs.fingerprint).permutation(len(inputs))
+    sample, few = drawn[: max(SAMPLE // share, 1)], drawn[: max(ALONE // share, 1)]
+    again = partial(predict, inputs.select(sample))
+    rounding = Rounding(again)
+    alone = torch.cat([predict(inputs.select(few[at : at + 1])) for at in range(len(few))])
+    if apart := rounding.unexplained(alone, np.arange(len(few))):
+        raise PredictionError(
+            f"predictions depend on what else is asked: for {len(few)} images of {where}, alone or among "
+            f"{len(sample)}, the logits differ {apart}; score each image by itself"
+        )
+    columns = {cls: column for column, cls in enumerate(classes)}
+    given = torch.tensor([columns[int(cls)] for cls in answers[sample]])
+    changed = given != rounding.result.argmax(1)
+    if not bool(changed.any()):
+        return
+    # Not a change if rounding can lift the answer to the largest logit.
+    highest = (rounding.result + rounding.bound).gather(1, given[:, None])[:, 0]
+    changed &= ~(highest >= (rounding.result - rounding.bound).amax(1))
+    if bool(changed.any()):
+        raise PredictionError(
+            f"predictions depend on what else is asked: of {len(sample)} images of {where}, asked again in "
+            f"another order and other batches, {int(changed.sum())} get another answer; score each image by "
+            "itself"
+        )
