@@ -12,8 +12,8 @@ from backbones.backbone import Backbone, describe, open_backbone
 from backbones.numerics import Numerics
 from benchmarks.images import Inputs
 from carryover.check.pictures import pictures
-from carryover.protocols.rounding import Rounding
 from carryover.check.verdict import Verdict, each, expect, not_applicable
+from carryover.protocols.rounding import Rounding
 
 
 def check_backbone(name: str) -> Iterator[Verdict]:

@@ -6,9 +6,9 @@ from functools import partial
 
 import torch
 
-from carryover.protocols.rounding import Rounding
 from carryover.check.subject import Subject
 from carryover.check.verdict import expect, not_applicable
+from carryover.protocols.rounding import Rounding
 from methods.base import GradientMethod
 
 WRAPPED = ".base_layer."  # the name that the peft library gives to a layer that it wraps

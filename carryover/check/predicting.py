@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from carryover.cells.ready import config_dict
-from carryover.protocols.rounding import Rounding
 from carryover.check.subject import Subject
 from carryover.check.verdict import BrokenError, expect, not_applicable
 from carryover.protocols.continual import state_digest
+from carryover.protocols.rounding import Rounding
 
 # Enough to learn something, the second where the first is not.
 LONGER = (

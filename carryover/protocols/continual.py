@@ -37,7 +37,7 @@ from carryover.protocols.work import (
 from carryover.records.row import Row
 from methods.base import Method
 
-VERSION = "continual 2: every task scored after each, row 0 before learning, test images in random order"
+VERSION = "continual 2: every task scored after each, row 0 before learning, test images shuffled"
 TRIED = 3  # tasks that options are chosen on (Chaudhry et al., 2019)
 
 
@@ -59,6 +59,8 @@ def unchosen(stream: Stream) -> str | None:
 def run(work: Work) -> Result:
     """Prepare one method, let it learn all tasks in order, and score all tasks after each."""
     spent = Done()
+    # Asked in ever more mixtures; their features are computed once.
+    work.backbone.share(Inputs.join([work.exam.inputs(task) for task in work.exam.tasks]))
     chosen = next(iter(work.configs.values()), None)
     method = prepared(work.make(work.info, config=chosen), work.pool, spent, work.journal)
     done = learn_in_turn(

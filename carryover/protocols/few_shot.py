@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.images import Inputs
 from benchmarks.stream import Exam, Stream, StreamInfo, Task
 from carryover.protocols.journal import Done
+from carryover.protocols.per_sample import check
 from carryover.protocols.work import (
     Result,
     ValidationRun,
@@ -34,7 +35,7 @@ from carryover.protocols.work import (
 from carryover.records.row import Row
 from methods.base import Footprint, Method
 
-VERSION = "few_shot 1: fresh for each episode, which counts the same as every other"
+VERSION = "few_shot 2: fresh for each episode, which counts the same as every other, queries shuffled"
 VALIDATED = 50  # episodes that options are chosen on
 BATCH = 16  # episodes per call of `score_episodes`
 
@@ -65,11 +66,12 @@ def run(work: Work) -> Result:
                 if work.journal.due():
                     work.journal.commit(done)
     work.journal.commit(done)
+    footprint = _footprint(work, batched, done)
     return Result(
         rows=done.rows,
         predicted=predictions(done),
         done=done,
-        footprint=_footprint(work, done),
+        footprint=footprint,
         units=1,
         fingerprints=_fingerprints(work.info, work.exam),
     )
@@ -86,7 +88,7 @@ def validation_runs(work: Work) -> list[ValidationRun]:
     def score(config: Any) -> tuple[float, int]:
         accuracies, passes = [], 0
         for number, episode in enumerate(episodes):
-            support, query = episode.support, episode.query
+            support, query = episode.support, episode.query.shuffled()
             ways = tuple(range(len(support.class_names)))
             task = Task(number, support, support.select(np.arange(0)), ways)
             method = _fresh(work, task, len(query), Done(), part=f"candidate {number}", config=config)
@@ -173,16 +175,34 @@ def _place(info: StreamInfo, task: Task) -> tuple[int, int]:
     return divmod(task.id, info.episodes)
 
 
-def _footprint(work: Work, done: Done) -> Footprint:
-    """The footprint of the first episode; adds its observations and multiply-adds to `done`."""
+def _footprint(work: Work, batched: Method, done: Done) -> Footprint:
+    """The footprint of the first episode; adds its observations and multiply-adds to `done`.
+
+    PredictionError unless its queries are scored each by itself.
+    """
     first = work.tasks[0]
-    queries = len(work.exam.inputs(first.id))
-    method = _fresh(work, first, queries, Done(), part=f"episode {first.id}", config=_chosen(work))
+    queries = work.exam.inputs(first.id)
+    method = _fresh(work, first, len(queries), Done(), part=f"episode {first.id}", config=_chosen(work))
     method.learn(_alone(first))
-    done.macs = macs_of(method, work.exam.inputs(first.id), 0)
+    _check_per_sample(work, first, batched, method, done)
+    done.macs = macs_of(method, queries, 0)
     if not done.observations and (seen := method.observations()):
         done.observations.append(seen)
     return method.footprint()
+
+
+def _check_per_sample(work: Work, task: Task, batched: Method, learnt: Method, done: Done) -> None:
+    """batched: if it scores episodes, it is asked again, else `learnt`, which has learnt this one."""
+    queries, episode = work.exam.inputs(task.id), _alone(task)
+
+    def predict(inputs: Inputs) -> Tensor:
+        scored = batched.score_episodes([(episode, inputs)])
+        return learnt.predict(inputs, 0) if scored is None else scored[0]
+
+    source, number = _place(work.info, task)
+    answers = np.frombuffer(done.predicted[f"{number}/{source}"], dtype="<i8")
+    where = f"the queries of episode {number} of {work.info.task_names[source]}"
+    check(predict, queries, answers, task.classes, where=where)
 
 
 def _fingerprints(info: StreamInfo, exam: Exam) -> dict[int, str]:

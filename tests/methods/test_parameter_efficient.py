@@ -16,8 +16,8 @@ from benchmarks.errors import pip_install
 from benchmarks.naming import typed
 from benchmarks.seeds import Seeds
 from benchmarks.stream import StreamInfo
-from carryover.protocols.rounding import Rounding
 from carryover.plugins.catalogue import method_class, methods
+from carryover.protocols.rounding import Rounding
 from methods.base import Context, GradientMethod, ParameterEfficient
 from methods.vpt import swin
 
