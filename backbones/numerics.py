@@ -21,6 +21,7 @@ import torch
 from timm.layers.attention import Attention
 from torch import nn
 
+from backbones.instructions import instructions
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
 
@@ -214,4 +215,4 @@ def _processor() -> str:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{model}: {instructions()}"

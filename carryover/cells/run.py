@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from backbones.instructions import instructions
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from benchmarks.progress import Bar, Progress
@@ -197,6 +198,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
             python=platform.python_version(),
             platform=platform.platform(),
             processor=processor(ready.backbone.device),
+            instructions=instructions() if ready.backbone.device.type == "cpu" else "",
             packages=ready.code.packages,
         ),
         started=started,

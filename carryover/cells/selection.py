@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,12 @@ class Rule:
         epochs = f"{self.epochs} epochs" if self.epochs else "the epochs of their Config"
         said = f"{SEARCH}, up to {self.candidates} candidates x {epochs}: the best on validation data"
         return f"{said}; others {MANUAL}" if by_hand else said
+
+    @classmethod
+    def described(cls, text: str) -> Rule | None:
+        """The rule that `describe` put in words; None for options that nothing was searched for."""
+        found = re.match(rf"{SEARCH}, up to (\d+) candidates x (?:(\d+) epochs|the epochs of)", text)
+        return cls(int(found[1]), int(found[2] or 0)) if found else None
 
 
 class Choice(Struct, frozen=True, kw_only=True):

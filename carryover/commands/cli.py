@@ -213,6 +213,27 @@ def compare(metric: str | None, **asked: Any) -> int:
 
 
 @_carryover.command()
+@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORD...")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps the new records. Default: none are kept.",
+)
+@click.option("--device", help="cpu, cuda or cuda:1. Default: the kind of device of the record.")
+@click.option("--quiet", is_flag=True, help="Show only the comparison, no progress.")
+def rerun(records: tuple[Path, ...], results: Path | None, device: str | None, quiet: bool) -> int:
+    """Run the cells of records again and count the answers that differ.
+
+    RECORD is the file of a record. Equal bits are promised on one kind of processor with one instruction set
+    and number of threads; elsewhere a few answers differ. The exit code is 1 if more than 1 % of the answers
+    differ in a cell on frozen features.
+    """
+    from carryover.commands import rerun as again
+
+    return again.run(records, results, device, quiet=quiet)
+
+
+@_carryover.command()
 @click.argument("backbone")
 @click.option("--source", required=True, help="Images to train on: the name of a source, or folder:PATH.")
 @click.option(

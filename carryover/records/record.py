@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from carryover.records.row import Count, Row
 
-SCHEMA = "1.3"
+SCHEMA = "1.4"
 
 # How options are chosen: defaults of the Config, typed, or by a search.
 DEFAULT, MANUAL, SEARCH = "default", "manual", "search"
@@ -104,7 +104,11 @@ class Code(Struct, frozen=True, kw_only=True):
 
 
 class Env(Struct, frozen=True, kw_only=True):
-    """The machine: device class and dtype (both in the key), threads per cell, and versions."""
+    """The machine: device class and dtype (both in the key), threads per cell, and versions.
+
+    instructions: the set that the CPU computed with (`backbones/instructions.py`), which may change a few
+    answers in a thousand; "" on an accelerator, whose name is the processor's, and in records before 1.4.
+    """
 
     device: str
     dtype: str
@@ -112,6 +116,7 @@ class Env(Struct, frozen=True, kw_only=True):
     python: str = ""
     platform: str = ""
     processor: str = ""
+    instructions: str = ""
     packages: dict[str, str] = {}
 
 

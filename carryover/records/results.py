@@ -112,11 +112,18 @@ class Results:
     def predictions(self, record: Record) -> dict[tuple[int, int], NDArray[np.int64]] | None:
         """The predicted classes of a record, by (step, task); None if there are none."""
         for root in self._roots():
-            path = (root / _place(record)).with_suffix(".predictions.npz")
-            if path.exists():
-                with np.load(path, allow_pickle=False) as file:
-                    return {_place_of(name): file[name].astype(np.int64) for name in file.files}
+            found = self.predictions_at((root / _place(record)).with_suffix(".predictions.npz"))
+            if found is not None:
+                return found
         return None
+
+    @staticmethod
+    def predictions_at(path: Path) -> dict[tuple[int, int], NDArray[np.int64]] | None:
+        """As `predictions`, of the file beside a record; None if there is none."""
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return {_place_of(name): file[name].astype(np.int64) for name in file.files}
 
     def find(self, cell: Cell) -> list[Record]:
         """The records of a cell, newest first."""
