@@ -1,4 +1,4 @@
-"""Which instructions the CPU computes with: another set rounds otherwise, in the same version of every package."""
+"""Which instructions the CPU computes with: another set rounds otherwise, with equal packages."""
 
 from __future__ import annotations
 

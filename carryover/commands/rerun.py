@@ -130,10 +130,8 @@ def _told(ready: ReadyCell, record: Record, made: Record, found: Differences, *,
     if primary in record.metrics and primary in made.metrics:
         lines.append(f"  {primary} {record.metrics[primary]:.2%} recorded, {made.metrics[primary]:.2%} here")
     parts = [name for name, digest in made.key_parts.items() if record.key_parts.get(name) != digest]
-    same = record.key == made.key
-    lines.append(
-        f"  {'the same key' if same else f'another key: {', '.join(parts) or 'its schema'} changed'}"
-    )
+    other = f"another key: {', '.join(parts) or 'its schema'} changed"
+    lines.append(f"  {'the same key' if record.key == made.key else other}")
     lines.append(f"  recorded with {_machine(record.env)}; here {_machine(made.env)}")
     return lines
 
