@@ -82,7 +82,7 @@ def test_stopped_after_each_write_of_the_journal_it_ends_the_same(
             assert deaths < 50, "the runs make no progress"
         else:
             break
-    assert deaths >= 8
+    assert deaths >= 6, "at each of three tasks that was learnt, and at each scoring"
     same_outcome(tmp_path / "killed", tmp_path / "calm")
     assert not Results(tmp_path / "killed").journal(cell.key).exists()
 
