@@ -72,25 +72,64 @@ def test_the_class_order_is_the_fields(place: Place) -> None:
     info = stream(place, 100, tasks=10).info
     assert info.classes[0] == (68, 56, 78, 8, 23, 84, 90, 65, 74, 76)
     assert sorted(cls for task in info.classes for cls in task) == list(range(100))
-    assert info.order == 1993
+    assert info.order is not None
+    assert (info.order.name, info.order.hash) == ("1993", "997a048a5344")
 
 
 def test_another_order_is_another_stream(place: Place) -> None:
     first, second = stream(place).info, stream(place, order=1).info
     assert first.classes != second.classes
     assert first.identity != second.identity
+    assert first.name == second.name  # the order is a coordinate of the cell, not a part of the name
+
+
+def test_an_order_is_the_list_however_it_is_written(place: Place) -> None:
+    numbered = stream(place, order=7).info
+    assert numbered.order is not None
+    given = stream(place, order="+".join(map(str, numbered.order.classes))).info
+    assert given.identity == numbered.identity
+    assert given.order is not None
+    assert given.order.hash == numbered.order.hash
+    assert given.order.name == f"list-{given.order.hash}"
+
+
+@pytest.mark.parametrize(
+    ("classes", "parameters", "sizes"),
+    [
+        (12, {"init": 6, "inc": 2}, (6, 2, 2, 2)),
+        (12, {"inc": 5}, (5, 5, 2)),
+        (12, {"sizes": "2+10"}, (2, 10)),
+        (12, {"tasks": 5}, (3, 3, 2, 2, 2)),
+    ],
+)
+def test_tasks_of_unequal_size_hold_every_class_once_and_are_told(
+    place: Place, classes: int, parameters: dict, sizes: tuple[int, ...]
+) -> None:
+    opened = stream(place, classes, **{"tasks": None, **parameters})
+    info = opened.info
+    assert tuple(map(len, info.classes)) == sizes
+    assert info.order is not None
+    assert sum(info.classes, ()) == info.order.classes
+    (note,) = info.notes
+    assert note.startswith(f"12 classes in {len(sizes)} tasks: ")
+    tasks, exam = opened.open(0)
+    for task in tasks:
+        found = (len(task.train), len(task.val), len(exam.inputs(task.id)))
+        assert found == info.sizes[task.id]
+        assert found[2] == TESTS * sizes[task.id]
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**40),
     per_class=st.none() | st.integers(2, EACH),
-    tasks=st.sampled_from([1, 2, 3, 6]),
+    tasks=st.sampled_from([1, 2, 3, 4, 6]),
 )
 def test_train_and_val_share_no_image_and_are_what_info_says(
     place: Place, seed: int, per_class: int | None, tasks: int
 ) -> None:
-    opened = stream(place, per_class=per_class, tasks=tasks)
+    # Tasks of one class are refused where the task is known.
+    opened = stream(place, per_class=per_class, tasks=tasks, scenario="class" if tasks > 3 else "task")
     parts, exam = opened.open(seed)
     everything: set[int] = set()
     for task in parts:
@@ -150,7 +189,7 @@ def test_every_opening_with_one_seed_is_the_same_and_seeds_differ(place: Place) 
     assert prints(0) == prints(0)
     assert not set(prints(0)) & set(prints(1))
     # One pool of images, so that streams over one source share their cached features.
-    assert {i for part in stream(place, tasks=6).open(0)[0] for i in rows(part.val)} == {
+    assert {i for part in stream(place, tasks=6, scenario="class").open(0)[0] for i in rows(part.val)} == {
         i for part in stream(place, tasks=2, scenario="class").open(0)[0] for i in rows(part.val)
     }
 
@@ -216,8 +255,12 @@ def test_mirroring_is_part_of_what_makes_numbers(place: Place) -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"tasks": 4}, "4 tasks do not divide the 6 classes; take tasks=1, 2, 3, 6"),
+        ({"tasks": 4}, r"a task of one class is always right .*6 classes in 4 tasks: 2 of 2, then 2 of 1"),
+        ({"tasks": 7}, "tasks=7 lies outside 1 to 6, the number of classes"),
         ({"tasks": 0}, "tasks=0 lies outside 1"),
+        ({"inc": 2}, "tasks=3 and inc=2 both say how classes are cut"),
+        ({"scenario": "domain", "order": "natural"}, "order=natural has no meaning in a domain stream"),
+        ({"scenario": "domain", "inc": 2}, "inc=2 has no meaning in a domain stream"),
         ({"per_class": 1}, "per_class=1 lies outside 2"),
         ({"val": 1.0}, "val=1.0 lies outside"),
         ({"order": -1}, "order=-1 lies outside 0"),
