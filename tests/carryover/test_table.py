@@ -151,6 +151,45 @@ def test_means_over_different_seeds_are_said_to_be():
     assert table(three_seeds("meat", 0.8)).notes == ()
 
 
+def in_orders(method, accuracy, orders=("1993", "1994", "natural"), seeds=(0, 1), **fields):
+    return [made(method, seed, accuracy, order=order, **fields) for order in orders for seed in seeds]
+
+
+def test_a_line_over_several_orders_shows_both_deviations_and_the_error_of_its_mean():
+    found = table([*in_orders("meat", 0.8), *in_orders("ncm", 0.6)])
+    line = line_of(found, "meat")
+    assert (line.orders, line.seeds) == (("1993", "1994", "natural"), (0, 1))
+    y = [[r.metrics["accuracy_last"] for r in in_orders("meat", 0.8, [o])] for o in line.orders]
+    assert line.metrics["accuracy_last"] == Spread.over(y)
+    said = drawn(found, 140)
+    assert " · 3 orders (1993, 1994, natural) · " in found.title
+    assert re.search(r"meat +3 +2 +\d\d\.\d\d±\d\.\d\do±\d\.\d\ds +\d\.\d\d ", said)
+    assert "±o: standard deviation over orders" in said
+    (row,) = (row for row in csv.DictReader(io.StringIO(as_csv([found]))) if row["method"] == "meat")
+    assert (row["orders"], row["seeds"]) == ("1993 1994 natural", "0 1")
+    assert float(row["accuracy_last_error"]) == Spread.over(y).error
+    assert float(row["accuracy_last_order_std"]) == Spread.over(y).order_std
+    assert float(row["accuracy_last_std"]) == Spread.over(y).std
+
+
+def test_one_order_is_said_to_be_one_and_shows_the_deviation_over_seeds_alone():
+    found = table(in_orders("meat", 0.8, ["1994"]))
+    assert " · one order (1994) · " in found.title
+    assert percent(found.lines[0], "accuracy_last").count("±") == 1
+    assert not {"orders", "std.\nerror"} & {column.short for column in columns(found)}
+
+
+def test_means_over_different_orders_or_seeds_are_said_to_be():
+    found = table([*in_orders("meat", 0.8), *in_orders("ncm", 0.6, ["1993"])])
+    assert "meat: 1993 with 0 1, 1994 with 0 1, natural with 0 1; ncm: 1993 with 0 1)" in found.notes[1]
+    assert "different orders or seeds" in found.notes[1]
+    found = table(in_orders("meat", 0.8)[1:])
+    assert "not every order has every seed (meat)" in found.notes
+    found = table(in_orders("meat", 0.8, seeds=[0]))
+    assert any(note.startswith("one seed in each order") for note in found.notes)
+    assert "±" not in percent(found.lines[0], "accuracy_last")
+
+
 def test_notes_of_records_are_told_once():
     found = table([made(seed=s, notes=("the weights are random",)) for s in range(3)])
     assert found.notes == ("the weights are random",)
