@@ -5,7 +5,8 @@
     split:folder:/data/birds?tasks=10&size=224
 
 With scenario=domain every task has all classes, under a shift that grows from task to task (`shifts`). How
-classes are cut is in `sizes`, the order in which they come in `benchmarks/orders.py`.
+classes are cut into tasks is in `sizes`, how many images they give in `shares`, the order in which they come
+in `benchmarks/orders.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmarks.errors import DataError, RequestError
+from benchmarks.errors import RequestError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.naming import canonical
 from benchmarks.orders import USUAL, Order, Rule, order_of
@@ -25,6 +26,7 @@ from benchmarks.seeds import generator
 from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
+from benchmarks.streams.shares import Amounts, shares
 from benchmarks.streams.shifts import Shift, shifted
 from benchmarks.streams.sizes import said, task_sizes
 
@@ -50,8 +52,10 @@ class SplitStream(Stream):
         order: of the classes: a number, natural, a list (2+0+1, ids or names) or @FILE (default: 1993)
         rule: generator that makes an order of a number: numpy, inverse, python or torch
         per_class: images of each class to use for train and val, drawn per seed (all by default)
+        shots: training images of each class after the first task, drawn per seed (all by default)
+        imbalance: share of the images that the last class has of those of the first, for a long tail
         size: side in pixels that all images are squashed to
-        val: share of each class's training images held out for validation
+        val: share of each class's training images held out for validation; 0 for none
         shift: what grows from task to task in a domain stream, rotation or contrast
         mirror: whether a mirrored image keeps its class (training may flip images then)
         """
@@ -64,6 +68,8 @@ class SplitStream(Stream):
         order: int | str | None = None
         rule: Rule = "numpy"
         per_class: int | None = None
+        shots: int | None = None
+        imbalance: float | None = None
         size: int | None = None
         val: float = 0.1
         shift: Shift = "rotation"
@@ -89,8 +95,12 @@ class SplitStream(Stream):
         self._drawn_by = f"{self._data.fingerprint}?per_class={parameters.per_class}"
         self._by_class = _rows_by_class(self._data.train)
         self._test_by_class = _rows_by_class(self._data.test)
-        self._check_counts()
-        self._info = self._describe(preset)
+        self._amounts = Amounts(parameters.val, parameters.per_class, parameters.shots, parameters.imbalance)
+        classes, order, notes = self._classes()
+        counts = [len(rows) for rows in self._by_class]
+        names = self._data.class_names
+        self._shares = shares(self._name, self._amounts, classes, counts, names)
+        self._info = self._describe(classes, order, notes)
 
     @property
     def info(self) -> StreamInfo:
@@ -108,18 +118,11 @@ class SplitStream(Stream):
     def _cut(self, seed: int) -> tuple[list[Indices], list[Indices]]:
         """Rows of train and of val for each class, sorted."""
         kept, held = [], []
-        for cls, rows in enumerate(self._by_class):
-            drawn = generator("val", self._drawn_by, seed, cls).permutation(rows)[
-                : self._parameters.per_class
-            ]
-            count = self._held(len(drawn))
-            held.append(np.sort(drawn[:count]))
-            kept.append(np.sort(drawn[count:]))
+        for cls, (rows, share) in enumerate(zip(self._by_class, self._shares, strict=True)):
+            drawn = generator("val", self._drawn_by, seed, cls).permutation(rows)[: share.used]
+            held.append(np.sort(drawn[: share.val]))
+            kept.append(np.sort(drawn[share.val :]))
         return kept, held
-
-    def _held(self, images: int) -> int:
-        """How many of a class's images go to val: at least one, and never all."""
-        return min(max(1, round(images * self._parameters.val)), images - 1)
 
     def _part(self, data: Labelled, rows: Sequence[Indices], task: int, classes: tuple[int, ...]) -> Labelled:
         chosen = np.concatenate([rows[cls] for cls in classes])
@@ -132,18 +135,17 @@ class SplitStream(Stream):
         names = tuple(data.class_names[cls] for cls in classes)
         return Labelled(inputs.select(chosen), labels, names)
 
-    def _describe(self, preset: Preset) -> StreamInfo:
+    def _describe(
+        self, classes: tuple[tuple[int, ...], ...], order: Order | None, notes: tuple[str, ...]
+    ) -> StreamInfo:
         parameters, data = self._parameters, self._data
         scenario = parameters.scenario
-        classes, order, notes = self._classes()
         sizes = []
         for task in classes:
-            used = [min(len(self._by_class[c]), parameters.per_class or 2**62) for c in task]
-            held = sum(map(self._held, used))
-            sizes.append((sum(used) - held, held, sum(len(self._test_by_class[c]) for c in task)))
-        rule = f"{data.rule}; val: {parameters.val:.0%} of each class of train, drawn per seed"
-        if parameters.per_class is not None:
-            rule += f"; {parameters.per_class} images per class, drawn per seed"
+            given = [self._shares[cls] for cls in task]
+            test = sum(len(self._test_by_class[cls]) for cls in task)
+            sizes.append((sum(share.train for share in given), sum(share.val for share in given), test))
+        rule = f"{data.rule}; {self._amounts.said()}"
         if scenario == "domain":
             rule += f"; shift: {parameters.shift}"
         return StreamInfo(
@@ -159,6 +161,7 @@ class SplitStream(Stream):
             sizes=tuple(sizes),
             mirror=bool(parameters.mirror),
             notes=notes,
+            sizes_by_order=self._amounts.by_order,
         )
 
     def _classes(self) -> tuple[tuple[tuple[int, ...], ...], Order | None, tuple[str, ...]]:
@@ -192,34 +195,27 @@ class SplitStream(Stream):
         parameters = self._parameters
         limits: list[tuple[str, float | None, float, float]] = [
             ("tasks", parameters.tasks, 1, 10**6),
-            ("per_class", parameters.per_class, 2, 10**9),
+            ("per_class", parameters.per_class, 2 if parameters.val else 1, 10**9),
+            ("shots", parameters.shots, 1, 10**9),
+            ("imbalance", parameters.imbalance, 1e-6, 1),
             ("size", parameters.size, 1, 4096),
-            ("val", parameters.val, 0.001, 0.9),
+            ("val", parameters.val or None, 0.001, 0.9),
         ]
         for key, value, low, high in limits:
             if value is not None and not low <= value <= high:
                 raise RequestError(f"{self._name}: {key}={value} lies outside {low} to {high}")
         if parameters.scenario == "domain":
-            for key in ("init", "inc", "sizes", "order", "rule"):
+            for key in ("init", "inc", "sizes", "order", "rule", "shots", "imbalance"):
                 if getattr(parameters, key) not in (None, "", "numpy"):
                     raise RequestError(
                         f"{self._name}: {key}={getattr(parameters, key)} has no meaning in a domain stream, "
                         f"whose tasks have all classes; leave out {key}"
                     )
-
-    def _check_counts(self) -> None:
-        parameters, data = self._parameters, self._data
-        least = parameters.per_class or 2
-        for name, rows in zip(data.class_names, self._by_class, strict=True):
-            if len(rows) < least:
-                raise DataError(
-                    f"{self._name}: class {name!r} has {len(rows)} training images and {least} are needed"
-                    + (
-                        "; take a smaller per_class"
-                        if parameters.per_class
-                        else " (one to train, one to validate)"
-                    )
-                )
+        if parameters.shots is not None and parameters.imbalance is not None:
+            raise RequestError(
+                f"{self._name}: shots={parameters.shots} and imbalance={parameters.imbalance:g} both say how "
+                "many images a class has; give one of them"
+            )
 
 
 def _rows_by_class(data: Labelled) -> list[Indices]:

@@ -48,9 +48,9 @@ class Loaded:
 
 @pytest.fixture(scope="module", autouse=True)
 def sources():
-    """`split:N` is a source of N classes."""
+    """`split:N` is a source of N classes, `split:NxM` one of M training images each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "open_source", lambda name: Loaded(data_of(int(name))))
+        patch.setattr(split, "open_source", lambda name: Loaded(data_of(*map(int, name.split("x")))))
         yield
 
 
@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(Store(tmp_path_factory.mktemp("store")))
 
 
-def stream(place: Place, classes: int = 6, **parameters: object) -> SplitStream:
+def stream(place: Place, classes: int | str = 6, **parameters: object) -> SplitStream:
     chosen = typed("split", "parameter", SplitStream.Parameters, {"tasks": 3, **parameters})
     return SplitStream(f"split:{classes}", chosen, place)
 
@@ -153,6 +153,50 @@ def test_val_is_its_share_of_each_class_at_least_one_and_never_all(
     for task in tasks:
         assert np.bincount(task.val.labels).tolist() == [held] * 2
         assert np.bincount(task.train.labels).tolist() == [(per_class or EACH) - held] * 2
+
+
+def test_without_validation_all_of_train_is_trained_on(place: Place) -> None:
+    opened = stream(place, val=0)
+    tasks, _ = opened.open(0)
+    assert [len(task.val) for task in tasks] == [0, 0, 0]
+    assert sum(len(task.train) for task in tasks) == 6 * EACH
+    assert "val: none, all of train is trained on" in opened.info.rule
+    assert opened.info.rule != stream(place).info.rule
+    assert stream(place, "6x1", val=0).info.sizes == ((2, 0, 6),) * 3
+    with pytest.raises(DataError, match=r"has 1 training images and 2 are needed .*or take val=0"):
+        stream(place, "6x1")
+
+
+def test_few_shots_after_the_base_task_are_drawn_per_seed_from_no_validation_image(place: Place) -> None:
+    """CIFAR-100's few-shot class-incremental stream, 60 + 8 x 5 classes of 5 shots."""
+    opened = stream(place, "100x500", tasks=None, init=60, inc=5, shots=5, val=0, scenario="class")
+    assert [sizes[:2] for sizes in opened.info.sizes] == [(60 * 500, 0)] + [(25, 0)] * 8
+    first, second = ([rows(task.train) for task in opened.open(seed)[0]] for seed in (0, 1))
+    assert first[0] == second[0]
+    assert all(one != other for one, other in zip(first[1:], second[1:], strict=True))
+    held = stream(place, "100x500", tasks=None, init=60, inc=5, shots=5, scenario="class")
+    assert [sizes[:2] for sizes in held.info.sizes] == [(60 * 450, 60 * 50)] + [(25, 0)] * 8
+    tasks, _ = held.open(0)
+    assert [set(np.bincount(task.train.labels)) for task in tasks] == [{450}] + [{5}] * 8
+
+
+def test_a_long_tail_falls_along_the_order_to_its_share(place: Place) -> None:
+    """The counts of CIFAR-100-LT and CIFAR-10-LT with an imbalance of 100 (Cao et al., NeurIPS 2019)."""
+    opened = stream(place, "100x500", tasks=None, inc=10, imbalance=0.01, val=0, scenario="class", order=7)
+    tasks, exam = opened.open(0)
+    counts = [count for task in tasks for count in np.bincount(task.train.labels).tolist()]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1], sum(counts)) == (500, 5, 10_847)
+    assert all(len(exam.inputs(task)) == 10 * TESTS for task in exam.tasks)
+    assert (
+        sum(size[0] for size in stream(place, "10x5000", tasks=5, imbalance=0.01, val=0).info.sizes) == 12_406
+    )
+
+
+def test_where_the_order_decides_how_many_images_a_class_gives_the_description_says_so(place: Place) -> None:
+    assert not stream(place, per_class=5).info.sizes_by_order
+    assert stream(place, shots=1).info.sizes_by_order
+    assert stream(place, imbalance=0.5).info.sizes_by_order
 
 
 def test_labels_are_positions_in_the_tasks_classes(place: Place) -> None:
@@ -263,6 +307,17 @@ def test_mirroring_is_part_of_what_makes_numbers(place: Place) -> None:
         ({"scenario": "domain", "inc": 2}, "inc=2 has no meaning in a domain stream"),
         ({"per_class": 1}, "per_class=1 lies outside 2"),
         ({"val": 1.0}, "val=1.0 lies outside"),
+        ({"val": -0.1}, "val=-0.1 lies outside"),
+        ({"imbalance": 0.0}, "imbalance=0.0 lies outside"),
+        ({"imbalance": 0.01}, "imbalance=0.01 of 20 images leaves 1 of class .*or val=0"),
+        (
+            {"imbalance": 0.01, "val": 0},
+            "imbalance=0.01 of 20 images leaves 0 of class .*a larger imbalance$",
+        ),
+        ({"shots": 21}, "has 20 training images and shots=21 are needed"),
+        ({"shots": 5, "tasks": 1}, "shots=5 counts from the second task, and there is one"),
+        ({"shots": 5, "imbalance": 0.5}, "shots=5 and imbalance=0.5 both say"),
+        ({"shots": 5, "scenario": "domain"}, "shots=5 has no meaning in a domain stream"),
         ({"order": -1}, "order=-1 lies outside 0"),
     ],
 )

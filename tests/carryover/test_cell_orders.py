@@ -99,6 +99,18 @@ def test_a_plan_names_the_order_by_its_hash_and_what_is_left_for_the_last_task(
     assert lines[1].startswith(f"{stream}, order natural ({hash_of(range(10))}): {sizes}")
 
 
+def test_without_validation_images_a_cell_runs_and_a_search_is_refused(
+    measured: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stream in ("split-digits?val=0&per_class=5", "split-digits?inc=4&shots=3&scenario=class"):
+        asked = words("linear_probe", stream, tmp_path, "--quiet")
+        assert cli(asked) == 0
+        assert cli([*asked, "--selection", "search?candidates=2&epochs=3"]) == 2
+        assert (
+            "of the first 3 tasks have no validation images to choose options on" in capsys.readouterr().err
+        )
+
+
 def test_ncm_ends_alike_in_every_order_and_one_table_tells_orders_from_seeds(
     measured: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
