@@ -32,6 +32,8 @@ from carryover.metrics.line import Column, Line, metric_column
 from carryover.records.record import Record
 from carryover.records.row import Row
 
+SHOWN = 0.00005  # half of the last digit of a percentage
+
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
@@ -48,10 +50,17 @@ class Continual(Kind):
         return continual_metrics(rows)
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
+        """Accuracies with each task counting the same, and forgetting; where tasks have unequal test sets, also
+        the accuracies with each image counting the same, which PILOT and its family report."""
+        micro = [
+            metric_column("last\nmicro %", "accuracy_last_micro", 4),
+            metric_column("incr.\nmicro %", "accuracy_incremental_micro", 4),
+        ]
         return [
             metric_column("accuracy\nlast %", "accuracy_last", 0),
             metric_column("accuracy\nincr. %", "accuracy_incremental", 1),
             metric_column("forget-\nting %", "forgetting_last", 1),
+            *(micro if any(map(_weighed_unequally, lines)) else ()),
         ]
 
     def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
@@ -62,6 +71,15 @@ class Continual(Kind):
 
 
 KIND = Continual()
+
+
+def _weighed_unequally(line: Line) -> bool:
+    """Whether it shows in percent if each image counts the same instead of each task."""
+    pairs = [
+        (line.metrics.get(name), line.metrics.get(f"{name}_micro"))
+        for name in ("accuracy_last", "accuracy_incremental")
+    ]
+    return any(macro and micro and abs(macro.mean - micro.mean) >= SHOWN for macro, micro in pairs)
 
 
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:

@@ -37,8 +37,11 @@ def columns(table: Table) -> list[Column]:
     orders = []
     if any(len(line.orders) > 1 for line in table.lines):
         orders = [Column("orders", "orders", lambda line: str(len(line.orders)) if line.orders else ABSENT)]
-        primary, error = table.kind.primary, partial(error_of_mean, metric=table.kind.primary)
-        scores.insert(1, Column("std.\nerror", f"standard error of {primary} over orders %", error))
+        primary = table.kind.primary
+        error = partial(error_of_mean, metric=primary)
+        scores[1:1] = [Column("std.\nerror", f"standard error of {primary} over orders %", error)] * bool(
+            primary
+        )
     # With the trained share in the table, time says more than the number of parameters.
     counted, timed = (3, 2) if any(column.text is share for column in scores) else (2, 3)
     return [

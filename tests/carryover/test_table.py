@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from benchmarks.errors import RequestError
 from carryover.metrics.line import Line, Spread, duration, percent, si
 from carryover.records.contract import Contract
 from carryover.records.results import Results
+from carryover.records.row import Row
 from carryover.tables.columns import columns
 from carryover.tables.export import as_csv, as_json, markdown
 from carryover.tables.report import FORMATS, closing_text, report_text
@@ -188,6 +190,19 @@ def test_means_over_different_orders_or_seeds_are_said_to_be():
     found = table(in_orders("meat", 0.8, seeds=[0]))
     assert any(note.startswith("one seed in each order") for note in found.notes)
     assert "±" not in percent(found.lines[0], "accuracy_last")
+
+
+def test_where_tasks_are_of_unequal_size_accuracies_per_image_stand_beside_those_per_task():
+    def of_sizes(sizes):
+        hits = [Row.scored(2, task, np.arange(n) < right) for task, (n, right) in enumerate(sizes)]
+        before = Row.scored(1, 0, np.arange(sizes[0][0]) < sizes[0][0])
+        return made(rows=(before, Row(step=1, task=1, n=sizes[1][0], correct=0), *hits))
+
+    equal, unequal = (table([of_sizes(sizes)]) for sizes in ([(10, 8), (10, 4)], [(30, 24), (10, 4)]))
+    assert not [column for column in columns(equal) if "micro" in column.full]
+    said = {column.full: column.text(unequal.lines[0]) for column in columns(unequal)}
+    assert (said["accuracy_last %"], said["accuracy_last_micro %"]) == ("60.00", "70.00")
+    assert (said["accuracy_incremental %"], said["accuracy_incremental_micro %"]) == ("80.00", "85.00")
 
 
 def test_notes_of_records_are_told_once():
