@@ -181,8 +181,8 @@ class Stream(ABC):
     A subclass lists its names in `catalogue` and declares a frozen dataclass `Parameters` for what
     may follow the name (`split-cifar100?tasks=20&per_class=50`). It is constructed from the name, the
     parameters and a `Place`; the constructor raises RequestError for parameters that cannot be used. Classes
-    may come in orders to choose from: then there is a parameter `order`, which `--order` sets, and `info` has an
-    `Order` and a name without it.
+    may come in orders to choose from: then there is a parameter `order`, which `--order` sets, and `info` has
+    an `Order` and a name without it.
     """
 
     catalogue: ClassVar[Mapping[str, str]]

@@ -50,8 +50,8 @@ class Continual(Kind):
         return continual_metrics(rows)
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
-        """Accuracies with each task counting the same, and forgetting; where tasks have unequal test sets, also
-        the accuracies with each image counting the same, which PILOT and its family report."""
+        """Accuracies with each task counting the same, and forgetting; where tasks have unequal test sets,
+        also the accuracies with each image counting the same, which PILOT and its family report."""
         micro = [
             metric_column("last\nmicro %", "accuracy_last_micro", 4),
             metric_column("incr.\nmicro %", "accuracy_incremental_micro", 4),
