@@ -78,10 +78,10 @@ def hash_of(classes: Sequence[int]) -> str:
     return hashlib.sha256(",".join(map(str, classes)).encode()).hexdigest()[:12]
 
 
-def order_of(owner: str, asked: str, rule: Rule, class_names: Sequence[str]) -> Order:
+def order_of(owner: str, asked: str, rule: Rule, class_names: Sequence[str], *, kind: str = "class") -> Order:
     """The order that `asked` and `rule` write; RequestError, which begins with `owner`, if they write none.
 
-    class_names: of all classes, by their ids.
+    class_names: of all classes, by their ids; kind: what is ordered, if not classes.
     """
     count = len(class_names)
     if asked.removeprefix("-").isdecimal():
@@ -97,7 +97,7 @@ def order_of(owner: str, asked: str, rule: Rule, class_names: Sequence[str]) -> 
         return Order(NATURAL, WORDS[NATURAL], tuple(range(count)))
     entries: Sequence[int] | Sequence[str]
     if asked.startswith("@"):
-        entries, ids, names = _read(owner, asked[1:])
+        entries, ids, names = _read(owner, "order", asked[1:])
     elif asked.startswith(IDS):
         entries, ids, names = asked.removeprefix(IDS).split("+"), True, False
     elif "+" in asked:
@@ -108,7 +108,7 @@ def order_of(owner: str, asked: str, rule: Rule, class_names: Sequence[str]) -> 
             "names), or @FILE with the list in it"
         )
     where = f"{owner}: order={asked if len(asked) < 60 else f'{asked[:50]}...'}"
-    classes = _ids(where, entries, class_names, ids=ids, names=names)
+    classes = _ids(where, entries, class_names, kind, ids=ids, names=names)
     return Order(f"{GIVEN}-{hash_of(classes)}", WORDS[GIVEN], classes)
 
 
@@ -152,7 +152,17 @@ def _torch_permutation(number: int, count: int) -> NDArray[np.int64]:
     return order
 
 
-def _read(owner: str, typed: str) -> tuple[list[int] | list[str], bool, bool]:
+def names_in(owner: str, key: str, typed: str) -> tuple[str, ...]:
+    """The names that `key=typed` lists: ant+bee, or @FILE with a JSON list or one name per line."""
+    if not typed.startswith("@"):
+        return tuple(typed.split("+"))
+    entries, _, names = _read(owner, key, typed[1:])
+    if not names:
+        raise RequestError(f"{owner}: {key}={typed} holds numbers; write names, in quotes in JSON")
+    return tuple(map(str, entries))
+
+
+def _read(owner: str, key: str, typed: str) -> tuple[list[int] | list[str], bool, bool]:
     """The entries of a file, a JSON list or one per line, and whether they may be ids, and names.
 
     RequestError if it holds no list.
@@ -162,9 +172,7 @@ def _read(owner: str, typed: str) -> tuple[list[int] | list[str], bool, bool]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or "it is no text"
-        raise RequestError(
-            f"{owner}: the order in {path} cannot be read ({said}); name a text file"
-        ) from None
+        raise RequestError(f"{owner}: {key}={path} cannot be read ({said}); name a text file") from None
     if path.suffix.lower() in (".yaml", ".yml"):
         raise RequestError(f"{owner}: {path} is YAML, which is not read; write the list as JSON")
     if path.suffix.lower() != ".json" and not text.lstrip().startswith("["):
@@ -183,6 +191,7 @@ def _ids(
     where: str,
     entries: Sequence[int] | Sequence[str],
     class_names: Sequence[str],
+    kind: str,
     *,
     ids: bool,
     names: bool,
@@ -201,31 +210,35 @@ def _ids(
     whole = [reading for reading in readings if sorted(reading) == list(range(len(class_names)))]
     if len(whole) == 2 and whole[0] != whole[1]:
         raise RequestError(
-            f"{where}: the numbers may be the ids of classes or their names; write {IDS}2+0+1 for ids, or a "
+            f"{where}: the numbers may be ids or names; write {IDS}2+0+1 for ids, or a "
             'JSON file with ["2", "0", "1"] for names'
         )
     if whole:
         return tuple(whole[0])
-    raise RequestError(f"{where}: {_fault(entries, readings, class_names)}")
+    raise RequestError(f"{where}: {_fault(entries, readings, class_names, kind)}")
 
 
 def _fault(
-    entries: Sequence[int] | Sequence[str], readings: Sequence[Sequence[int]], class_names: Sequence[str]
+    entries: Sequence[int] | Sequence[str],
+    readings: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    kind: str,
 ) -> str:
-    """Why a list is no order of the classes."""
-    count = len(class_names)
+    """Why a list is no order of the classes, or of what `kind` says."""
+    count = f"{len(class_names)} {'classes' if kind == 'class' else f'{kind}s'}"
+    last = len(class_names) - 1
     if not readings:
         strange = next(entry for entry in entries if entry not in class_names)
-        return f"{strange!r} is no class; name each of the {count} classes once, by name or by id"
+        return f"{strange!r} is no {kind}; name each of the {count} once, by name or by id"
     listed = readings[0]
     twice = [cls for place, cls in enumerate(listed) if cls in listed[:place]]
-    outside = [cls for cls in listed if not 0 <= cls < count]
-    missing = sorted(set(range(count)) - set(listed))
+    outside = [cls for cls in listed if not 0 <= cls <= last]
+    missing = sorted(set(range(last + 1)) - set(listed))
     if outside:
-        return f"there is no class {outside[0]}; ids run from 0 to {count - 1}"
+        return f"there is no {kind} {outside[0]}; ids run from 0 to {last}"
     if twice:
-        return f"class {twice[0]} ({class_names[twice[0]]}) stands in the list twice; name each class once"
+        return f"{kind} {twice[0]} ({class_names[twice[0]]}) stands in the list twice; name each {kind} once"
     return (
-        f"{len(missing)} of the {count} classes are missing, the first is {missing[0]} "
-        f"({class_names[missing[0]]}); name each class once"
+        f"{len(missing)} of the {count} are missing, the first is {missing[0]} "
+        f"({class_names[missing[0]]}); name each {kind} once"
     )

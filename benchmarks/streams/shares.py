@@ -69,6 +69,13 @@ class Amounts:
         return "; ".join(parts)
 
 
+def check_ranges(owner: str, limits: Sequence[tuple[str, float | None, float, float]]) -> None:
+    """RequestError for a value outside its limits: (name, value or None, lowest, highest)."""
+    for key, value, low, high in limits:
+        if value is not None and not low <= value <= high:
+            raise RequestError(f"{owner}: {key}={value} lies outside {low} to {high}")
+
+
 def shares(
     owner: str,
     amounts: Amounts,

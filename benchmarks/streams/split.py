@@ -26,7 +26,7 @@ from benchmarks.seeds import generator
 from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
-from benchmarks.streams.shares import Amounts, shares
+from benchmarks.streams.shares import Amounts, check_ranges, shares
 from benchmarks.streams.shifts import Shift, shifted
 from benchmarks.streams.sizes import said, task_sizes
 
@@ -201,9 +201,7 @@ class SplitStream(Stream):
             ("size", parameters.size, 1, 4096),
             ("val", parameters.val or None, 0.001, 0.9),
         ]
-        for key, value, low, high in limits:
-            if value is not None and not low <= value <= high:
-                raise RequestError(f"{self._name}: {key}={value} lies outside {low} to {high}")
+        check_ranges(self._name, limits)
         if parameters.scenario == "domain":
             for key in ("init", "inc", "sizes", "order", "rule", "shots", "imbalance"):
                 if getattr(parameters, key) not in (None, "", "numpy"):

@@ -8,6 +8,7 @@ variant has a name of its own (T tasks, i and t from 1 as in the papers):
     accuracy_last_micro        the same, each image counts the same
     accuracy_incremental       mean_t mean_{i<=t} a[t,i]
     accuracy_incremental_micro mean_t of the images' mean over tasks i<=t
+    accuracy_all_incremental_micro  mean_t of the images' mean over all tasks, learnt or not; RanPAC, domains
     learning_accuracy          mean_i a[i,i]
     forgetting_last            mean_{i<T} a[i,i] - a[T,i]        Avalanche
     backward_transfer          mean_{i<T} a[T,i] - a[i,i]        GEM (Lopez-Paz & Ranzato, 2017)
@@ -130,6 +131,7 @@ def from_matrix(accuracy: Matrix, counts: Counts) -> dict[str, float]:
         "accuracy_incremental_micro": np.mean(
             [_micro(learnt[t, : t + 1], weights[t, : t + 1]) for t in stages]
         ),
+        "accuracy_all_incremental_micro": np.mean([_micro(learnt[t], weights[t]) for t in stages]),
         "learning_accuracy": when_learnt.mean(),
     }
     if tasks > 1:

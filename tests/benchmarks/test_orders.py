@@ -101,7 +101,7 @@ def test_names_may_be_of_any_alphabet_and_hold_a_slash(tmp_path: Path) -> None:
 
 def test_numbers_that_may_be_ids_or_names_are_not_guessed(tmp_path: Path) -> None:
     names = ("1", "0", "2")  # of folders, in an order of their own
-    with pytest.raises(RequestError, match="may be the ids of classes or their names; write ids:2"):
+    with pytest.raises(RequestError, match="may be ids or names; write ids:2"):
         order("0+1+2", names=names)
     assert order("ids:0+1+2", names=names).classes == (0, 1, 2)
     assert order(order("ids:0+1+2", names=names).typed, names=names).classes == (0, 1, 2)
