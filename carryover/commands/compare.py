@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,9 @@ def recorded_stream(name: str, recorded: Collection[str]) -> str:
         return name
     bare, parameters = parse(name)
     found = catalogue.stream_class(bare)[1]
-    chosen = typed(bare, "parameter", found.Parameters, parameters)
-    if asked_order(name) is not None and any(field.name == "order" for field in fields(chosen)):
-        chosen = replace(chosen, order=type(chosen)().order)
-    full = canonical(bare, chosen)
+    full = canonical(bare, typed(bare, "parameter", found.Parameters, parameters))
+    if full not in recorded and parameters.pop("order", None) is not None:
+        full = canonical(bare, typed(bare, "parameter", found.Parameters, parameters))
     same = [other for other in _alike(full, recorded) if _parts(other) == _parts(full)]
     return full if full in recorded or not same else same[0]
 
