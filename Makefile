@@ -13,6 +13,7 @@ NAMESAKE := $(basename $(notdir $(wildcard $(VENV)/lib/python*/site-packages/car
 METHOD   ?= meat
 STREAM   ?=
 BACKBONE ?=
+ORDER    ?=
 SEEDS    ?= 0
 JOBS     ?= 1
 OPTIONS  ?=
@@ -25,6 +26,7 @@ KIND     ?= gradient
 TYPED = $(foreach option,$(OPTIONS),-o '$(option)')
 CELLS = --method '$(METHOD)' --seed '$(SEEDS)' \
         $(if $(STREAM),--stream '$(STREAM)') $(if $(BACKBONE),--backbone '$(BACKBONE)') \
+        $(if $(ORDER),--order '$(ORDER)') \
         $(if $(SELECTION),--selection '$(SELECTION)') $(if $(DEVICE),--device '$(DEVICE)') $(TYPED)
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,7 @@ help: ## Show this list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo '  METHOD= STREAM= BACKBONE= SEEDS=0,1,2 JOBS= DEVICE= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what runs;'
+	@echo '  METHOD= STREAM= BACKBONE= ORDER=1993,1994 SEEDS=0,1,2 JOBS= DEVICE= SELECTION= OPTIONS="lr=0.1 epochs=3" choose what runs;'
 	@echo "  now: $(METHOD)$(if $(STREAM), on $(STREAM))$(if $(BACKBONE), with $(BACKBONE)), seed $(SEEDS)."
 
 bench: $(READY) ## Run METHOD on STREAM with BACKBONE and show the table

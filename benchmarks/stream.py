@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.images import Indices, Inputs, Labelled
+from benchmarks.orders import Order
 from benchmarks.progress import Progress, Silent
 from benchmarks.store import Store
 
@@ -44,9 +45,11 @@ class Task:
 class StreamInfo:
     """What is known of a stream before it is opened, with all that makes its numbers comparable.
 
-    name: canonical, with its parameters; classes: the global class ids of each task, in order;
-    data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
+    name: canonical, with its parameters, the order left out: that is a coordinate of a cell, beside its seed;
+    classes: the global class ids of each task, in order; order: of all classes, None if there is none to
+    choose; data: fingerprint of the source's pixels and labels; rule: how train, val and test were cut, in
     words; image_size: (H, W) of the stored pixels; sizes: (train, val, test) images of each task;
+    sizes_by_order: whether the training images of a class depend on its place in the order;
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
     must know; task_names: shown to people, if tasks have names; groups: the group of each task, if means
     over groups are reported; selection: how options are chosen by default, "" for the protocol's default.
@@ -59,7 +62,7 @@ class StreamInfo:
     scenario: Scenario
     classes: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
-    order: int | None
+    order: Order | None
     data: str
     rule: str
     image_size: tuple[int, int]
@@ -70,6 +73,7 @@ class StreamInfo:
     groups: tuple[str, ...] = ()
     episodes: int = 0
     selection: str = ""
+    sizes_by_order: bool = False
 
     @property
     def tasks(self) -> int:
@@ -82,10 +86,13 @@ class StreamInfo:
 
     @property
     def identity(self) -> str:
-        """Hash of all that shapes the stream, names and paths left out; draws are seeded by it."""
-        order = (self.protocol, self.scenario, self.classes, self.class_names, self.order)
+        """Hash of all that shapes the stream, names and paths left out; draws are seeded by it.
+
+        The order of classes is in it as a list, however it was written.
+        """
+        classes = (self.protocol, self.scenario, self.classes, self.class_names)
         images = (self.data, self.rule, self.image_size, self.sizes, self.mirror)
-        return hashlib.sha256(repr((*order, *images)).encode()).hexdigest()
+        return hashlib.sha256(repr((*classes, *images)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +182,9 @@ class Stream(ABC):
 
     A subclass lists its names in `catalogue` and declares a frozen dataclass `Parameters` for what
     may follow the name (`split-cifar100?tasks=20&per_class=50`). It is constructed from the name, the
-    parameters and a `Place`; the constructor raises RequestError for parameters that cannot be used.
+    parameters and a `Place`; the constructor raises RequestError for parameters that cannot be used. Classes
+    may come in orders to choose from: then there is a parameter `order`, which `--order` sets, and `info` has
+    an `Order` and a name without it.
     """
 
     catalogue: ClassVar[Mapping[str, str]]

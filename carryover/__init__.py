@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from benchmarks.images import Inputs as Inputs
     from benchmarks.images import Labelled as Labelled
     from benchmarks.naming import canonical as canonical
+    from benchmarks.orders import Order as Order
+    from benchmarks.orders import order_of as order_of
     from benchmarks.seeds import Seeds as Seeds
     from benchmarks.seeds import generator as generator
     from benchmarks.sources.lookup import open_source as open_source
@@ -72,6 +74,7 @@ HOMES = {
     "Labelled": "benchmarks.images",
     "Memory": "methods.base",
     "Method": "methods.base",
+    "Order": "benchmarks.orders",
     "ParameterEfficient": "methods.base",
     "ParameterGroup": "backbones.training",
     "Place": "benchmarks.stream",
@@ -91,6 +94,7 @@ HOMES = {
     "insert": "methods.base.efficient",
     "learnt_tensor": "methods.base.method",
     "open_source": "benchmarks.sources.lookup",
+    "order_of": "benchmarks.orders",
     "stored_bits": "methods.base.method",
 }
 __all__ = sorted(HOMES)

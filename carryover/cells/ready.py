@@ -99,11 +99,11 @@ class ReadyCell:
 
     @property
     def typed(self) -> Cell:
-        """The cell with names that can be typed: the path, if the method is a file."""
-        method = self.plugins["method"]
-        if method.path is None:
-            return self.cell
-        return msgspec.structs.replace(self.cell, method=f"{method.path}:{method.attribute}")
+        """The cell with names that can be typed: the path of a method in a file, the list of an order."""
+        method, order = self.plugins["method"], self.stream.info.order
+        name = self.cell.method if method.path is None else f"{method.path}:{method.attribute}"
+        asked = order.typed if order is not None else None
+        return msgspec.structs.replace(self.cell, method=name, order=asked)
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -163,7 +163,7 @@ class Workshop:
     def __init__(self, place: Place, conditions: Conditions) -> None:
         self.place = place
         self.conditions = conditions
-        self._streams: dict[str, tuple[Plugin, Stream]] = {}
+        self._streams: dict[tuple[str, str | None], tuple[Plugin, Stream]] = {}
         self._backbones: dict[str, tuple[Plugin, Backbone]] = {}
 
     def ready(self, cell: Cell) -> ReadyCell:
@@ -171,7 +171,7 @@ class Workshop:
         method_plugin, method = method_class(cell.method)
         config = typed(cell.method, "option", method.Config, cell.options)
         check_config(cell.method, config)
-        stream_plugin, stream = self._stream(cell.stream)
+        stream_plugin, stream = self._stream(cell.stream, cell.order)
         backbone_plugin, backbone = self._backbone(cell.backbone)
         refusal = method.supports(config, stream.info, backbone.info) or self._unchosen(stream)
         plugins = {"method": method_plugin, "stream": stream_plugin, "backbone": backbone_plugin}
@@ -181,6 +181,7 @@ class Workshop:
             stream=stream.info.name,
             backbone=backbone.name,
             seed=cell.seed,
+            order=order.name if (order := stream.info.order) is not None else None,
             options=options,
         )
         ready = ReadyCell(named, method, config, stream, backbone, self.conditions, plugins, refusal)
@@ -194,13 +195,19 @@ class Workshop:
             return None
         return protocol_module(stream.info.protocol).unchosen(stream)
 
-    def _stream(self, name: str) -> tuple[Plugin, Stream]:
-        if name not in self._streams:
+    def _stream(self, name: str, order: str | None) -> tuple[Plugin, Stream]:
+        """The stream in an order: the one beside its name, the one in its name, or its usual one."""
+        if (name, order) not in self._streams:
             bare, parameters = parse(name)
             plugin, found = stream_class(bare)
+            if order is not None:
+                if "order" not in {field.name for field in dataclasses.fields(found.Parameters)}:
+                    raise RequestError(f"{bare} has no order of classes to choose; leave out order {order}")
+                if parameters.setdefault("order", order) != order:
+                    raise RequestError(f"{name} is asked for in the order {order} as well; name one order")
             chosen = typed(bare, "parameter", found.Parameters, parameters)
-            self._streams[name] = plugin, found(bare, chosen, self.place)
-        return self._streams[name]
+            self._streams[name, order] = plugin, found(bare, chosen, self.place)
+        return self._streams[name, order]
 
     def _backbone(self, name: str) -> tuple[Plugin, Backbone]:
         if name not in self._backbones:

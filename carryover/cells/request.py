@@ -23,7 +23,8 @@ class Request:
     """A matrix of cells, and how to run it.
 
     methods: may carry options of their own (`lora?rank=4`), which override `options`, those of all methods
-    devices: empty to choose automatically; report: where a worker says which record
+    orders: of classes, as typed; empty for the usual one of each stream; devices: empty to choose
+    automatically; report: where a worker says which record
     it wrote
     """
 
@@ -32,6 +33,7 @@ class Request:
     backbones: tuple[str, ...]
     seeds: tuple[int, ...]
     options: Mapping[str, Option]
+    orders: tuple[str, ...] = ()
     results: Path | None = None
     devices: tuple[str, ...] = ()
     threads: int | None = None
@@ -55,6 +57,7 @@ class Request:
             backbones=_names("backbone", asked["backbone"]),
             seeds=tuple(_seed(text) for text in _names("seed", asked["seed"])),
             options=dict(option(text) for text in asked["options"]),
+            orders=_names("order", order) if (order := asked.get("order")) else (),
             devices=_names("device", device) if (device := asked.get("device")) else (),
             reuse=not asked["no_reuse"],
             **{
@@ -80,9 +83,9 @@ class Request:
         """The matrix, methods outermost; RequestError for malformed options."""
         variants = [(name, {**self.options, **own}) for name, own in map(parse, self.methods)]
         return [
-            Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=options)
-            for (method, options), stream, backbone, seed in itertools.product(
-                variants, self.streams, self.backbones, self.seeds
+            Cell(method=method, stream=stream, backbone=backbone, order=order, seed=seed, options=options)
+            for (method, options), stream, backbone, order, seed in itertools.product(
+                variants, self.streams, self.backbones, self.orders or (None,), self.seeds
             )
         ]
 
@@ -93,6 +96,9 @@ class Request:
         words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
         words += ["--stream", cell.stream if cell else ",".join(self.streams)]
         words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
+        own = self.orders if cell is None or method else [cell.order] if cell.order else []
+        orders = ",".join(own)
+        words += ["--order", orders] if orders else []
         words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
         if method is None:
             options = cell.options if cell else self.options

@@ -16,6 +16,7 @@ import msgspec
 from backbones.instructions import instructions
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
+from benchmarks.orders import Order
 from benchmarks.progress import Bar, Progress
 from benchmarks.store import locked, try_locked, write_atomic
 from carryover.cells.learn import Learnt, Maker, learn
@@ -25,7 +26,7 @@ from carryover.metrics.kinds import kind_of
 from carryover.protocols.journal import CellJournal
 from carryover.protocols.work import NothingToChooseError
 from carryover.records.contract import short
-from carryover.records.record import Cost, Env, Option, Record, Selection, Status
+from carryover.records.record import ClassOrder, Cost, Env, Option, Record, Selection, Status
 from carryover.records.results import Results
 
 CELL = "cell.txt"  # in a journal: the name of its cell
@@ -187,6 +188,7 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         cell=ready.cell,
         status=status,
         contract=dict(ready.contract),
+        order=_order(ready.stream.info.order),
         plugin={kind: f"{plugin.module} ({plugin.origin})" for kind, plugin in ready.plugins.items()},
         data=ready.stream.info.data,
         weights=ready.backbone.weights,
@@ -205,6 +207,12 @@ def _record(ready: ReadyCell, status: Status, started: datetime.datetime, **foun
         ended=_now(),
         **found,
     )
+
+
+def _order(order: Order | None) -> ClassOrder | None:
+    if order is None:
+        return None
+    return ClassOrder(rule=order.rule, hash=order.hash, classes=order.classes if order.given else ())
 
 
 class _Warnings:

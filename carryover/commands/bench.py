@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.errors import RequestError
+from benchmarks.naming import parse
 from benchmarks.store import Store
+from benchmarks.stream import StreamInfo
 from carryover.cells import estimate
 from carryover.cells.executors.collect import forget_gone, recorded_otherwise, run_apart
 from carryover.cells.executors.local import LocalProcesses
@@ -118,6 +121,8 @@ def plan(request: Request) -> int:
     results = Results.default(request.results)
     ready = ready_cells(request, shown())
     everything, _ = results.all()
+    for line in dict.fromkeys(_described(cell.stream.info) for cell in ready):
+        print(line)
     total, unknown_times = 0.0, 0
     for cell in ready:
         if cell.refusal:
@@ -138,11 +143,22 @@ def plan(request: Request) -> int:
     return OK
 
 
+def _described(info: StreamInfo) -> str:
+    """A stream in its order: the hash of the order, and what is unusual about its tasks."""
+    order = f", order {info.order.name} ({info.order.hash})" if info.order else ""
+    parts = [f"{info.tasks} task{'s' * (info.tasks > 1)}", *info.notes]
+    return f"{info.name}{order}: {'; '.join(parts)}"
+
+
 def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record], results: Results) -> None:
     from carryover.tables.report import closing_text
 
     everything, broken = results.all()
     where = {(cell.cell.stream, cell.cell.backbone): cell for cell in ready}
+    # Orders may have been typed in the names of streams, from which cells take them.
+    typed = any("order" in parse(name)[1] for name in request.streams)
+    found = dict.fromkeys(cell.typed.order for cell in ready if cell.typed.order) if typed else ()
+    asked_orders = request.orders or tuple(found)
 
     def fill(method: str, cell: Cell) -> str:
         """The command that makes a missing reference row; "" if that method cannot run."""
@@ -150,7 +166,7 @@ def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record
         found = catalogue.method_class(method)[1]
         if found.supports(found.Config(), there.stream.info, there.backbone.info) is not None:
             return ""
-        return command(request.words(cell, method))
+        return command(replace(request, orders=asked_orders).words(cell, method))
 
     references = [name for name, plugin in catalogue.methods().items() if plugin.reference]
     text = closing_text(records, everything, standing=standing, reference_methods=references, fill=fill)

@@ -26,6 +26,10 @@ _CELLS = [
     ),
     click.option("--stream", default=STREAM, show_default=True, help="One or more; parameters after ?."),
     click.option("--backbone", default=BACKBONE, show_default=True, help="One or more; parameters after ?."),
+    click.option(
+        "--order",
+        help="Orders of the classes: 1993,1994, natural, a list (2+0+1) or @FILE. Default: the stream's own.",
+    ),
     click.option("--seed", default="0", show_default=True, help="One or more: 0,1,2."),
     click.option(
         "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the method."
@@ -90,7 +94,8 @@ def _carryover() -> None:
 def run(**asked: Any) -> int:
     """Run cells, record them, and show the table.
 
-    A cell is one method on one stream with one backbone and one seed. Lists run every combination.
+    A cell is one method on one stream with one backbone, one order of classes and one seed. Lists run every
+    combination.
     """
     from carryover.cells.request import Request
     from carryover.commands import bench

@@ -11,13 +11,14 @@ import msgspec
 
 from benchmarks.errors import RequestError
 from benchmarks.naming import canonical, parse, typed
+from benchmarks.orders import name_of
 from carryover.cells.request import command, option
 from carryover.exit_codes import OK
 from carryover.metrics.kinds import kind_of_contract
 from carryover.metrics.line import Standing
 from carryover.plugins import catalogue
 from carryover.records.contract import differences
-from carryover.records.record import Option, Record, show_option
+from carryover.records.record import Draw, Option, Record, by_order, said_draw, show_option
 from carryover.records.results import Results, current, failures, recency
 
 Pair = tuple[list[Record], list[Record]]
@@ -56,10 +57,14 @@ class Asked:
         own = any(parse(name)[1] for name in self.methods)
         return own or bool(self.options) or self.selection == "manual"
 
-    def run(self, methods: Sequence[str], seeds: Collection[int]) -> str:
-        """The command that runs `methods` on this stream and backbone."""
+    def run(self, methods: Sequence[str], records: Iterable[Record]) -> str:
+        """The command that runs `methods` on this stream and backbone, for the draws of `records`."""
+        draws = sorted({(record.cell.order, record.cell.seed) for record in records}, key=by_order)
+        orders = dict.fromkeys(order for order, _ in draws if order)
+        seeds = sorted({seed for _, seed in draws})
         words = ["run", "--method", ",".join(methods), "--stream", self.stream, "--backbone", self.backbone]
-        words += ["--seed", ",".join(map(str, sorted(seeds)))] if seeds else []
+        words += ["--order", ",".join(orders)] if orders and asked_order(self.stream) is None else []
+        words += ["--seed", ",".join(map(str, seeds))] if seeds else []
         words += ["--selection", self.selection] if self.selection and not self.by_hand else []
         return command([*words, *(["--results", str(self.results)] if self.results else [])])
 
@@ -75,7 +80,9 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     from carryover.metrics.statistics import compare as compared
 
     everything = Results.default(asked.results).all()[0]
-    stream = recorded_stream(asked.stream, {record.cell.stream for record in everything})
+    recorded = {record.cell.stream for record in everything}
+    stream, order = recorded_stream(asked.stream, recorded), asked_order(asked.stream, recorded)
+    everything = [record for record in everything if order in (None, record.draw[0])]
     backbone = backbone_named(asked.backbone).canonical
     everything = [record for record in everything if record.cell.backbone == backbone]
     records = [record for record in everything if record.status == "ok"]
@@ -86,12 +93,11 @@ def compare(asked: Asked, metric: str | None = None) -> int:
         if not any(map(side.has, there)):
             near = _alike(stream, [record.cell.stream for record in records if side.has(record)])
             ended = [record for record in failures(everything) if record.cell.stream == stream]
-            seeds = {record.cell.seed for record in there}
             raise RequestError(
                 f"there is no finished record of {as_typed} {asked.place}"
                 + (f", only on {', '.join(near)}" if near else "")
                 + "".join(f" (one {r.status}: {r.reason})" for r in ended[-1:] if side.has(r))
-                + f"; {_way_to(asked, side.method, as_typed, seeds)}"
+                + f"; {_way_to(asked, side.method, as_typed, there)}"
             )
     stands = {record.key: standing(record) for record in there}
     stale = {key for key, found in stands.items() if found != "current"}
@@ -108,7 +114,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     return OK
 
 
-def _way_to(asked: Asked, method: str, as_typed: str, seeds: Collection[int]) -> str:
+def _way_to(asked: Asked, method: str, as_typed: str, there: Collection[Record]) -> str:
     """How to make the record: a command, or the reason why it cannot be made here."""
     try:
         catalogue.method_class(method)
@@ -116,22 +122,33 @@ def _way_to(asked: Asked, method: str, as_typed: str, seeds: Collection[int]) ->
         catalogue.backbone_plugin(asked.backbone)
     except RequestError as error:
         return f"it cannot be made here: {error}"
-    return f"{asked.run([as_typed], seeds)} makes one"
+    return f"{asked.run([as_typed], there)} makes one"
 
 
 def recorded_stream(name: str, recorded: Collection[str]) -> str:
     """The name under which `run` records a stream, as far as it is known without opening it.
 
     An opened stream may reorder a list (`only=b+a`): if the name is not recorded, a recorded one with the
-    same parts is taken.
+    same parts is taken. An order of classes is no part of a recorded name (`asked_order`).
     """
     if name in recorded:
         return name
     bare, parameters = parse(name)
     found = catalogue.stream_class(bare)[1]
     full = canonical(bare, typed(bare, "parameter", found.Parameters, parameters))
+    if full not in recorded and parameters.pop("order", None) is not None:
+        full = canonical(bare, typed(bare, "parameter", found.Parameters, parameters))
     same = [other for other in _alike(full, recorded) if _parts(other) == _parts(full)]
     return full if full in recorded or not same else same[0]
+
+
+def asked_order(stream: str, recorded: Collection[str] = ()) -> str | None:
+    """The order of classes in the name of a stream as typed, as records name it; None if there is none.
+
+    recorded: names of recorded streams, of which an order is a part before schema 1.4.
+    """
+    order = None if stream in recorded else parse(stream)[1].get("order")
+    return None if order is None else name_of(order)
 
 
 def _alike(stream: str, recorded: Iterable[str]) -> list[str]:
@@ -246,21 +263,27 @@ def _notes(
             f"Left out, under another contract than this one (selection {_selection(pair[0][0])!r}): "
             f"{said}{way}."
         )
-    both = {record.cell.seed for record in pair[0]} & {record.cell.seed for record in pair[1]}
+    both = {record.draw for record in pair[0]} & {record.draw for record in pair[1]}
+    several = len({order for order, _ in both}) > 1
     sentences = {
         "stale": "Stale, since the code changed: {}; `run` makes them again.",
         "gone": "Made with a method, stream, backbone or protocol that this checkout lacks: {}.",
     }
     for found, sentence in sentences.items():
         old = [
-            f"{variant(side[0].cell)} (seed {', '.join(map(str, seeds))})"
+            f"{variant(side[0].cell)} ({_drawn(draws, several)})"
             for side in pair
-            if (seeds := sorted(both & {r.cell.seed for r in side if stands[r.key] == found}))
+            if (draws := sorted(both & {r.draw for r in side if stands[r.key] == found}, key=by_order))
         ]
         if old:
             notes.append(sentence.format(" and ".join(old)))
     kind = kind_of_contract(contract)
     return [*notes, *(kind.notes if not kind.primary else ())]
+
+
+def _drawn(draws: Sequence[Draw], several: bool) -> str:
+    """Seeds, each with its order if there are several orders."""
+    return "; ".join(map(said_draw, draws)) if several else f"seed {', '.join(str(s) for _, s in draws)}"
 
 
 def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
@@ -276,7 +299,7 @@ def _apart(asked: Asked, counting: Sequence[Record]) -> RequestError:
             "if only its default, or compare without options"
         )
     else:
-        way = f"{asked.run(asked.methods, {record.cell.seed for record in counting})} runs both alike"
+        way = f"{asked.run(asked.methods, counting)} runs both alike"
     return RequestError(
         f"{' and '.join(asked.methods)} have no records{' for ' * bool(given)}{' '.join(given)} "
         f"under one contract {asked.place}; there are {_listed((r, list(parts)) for r in counting)}; {way}"

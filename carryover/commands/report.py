@@ -110,15 +110,27 @@ def report(
 ) -> int:
     """Print a table for each contract; published: with the published results of others."""
     from carryover.cells.key import standing
-    from carryover.commands.compare import recorded_stream
+    from carryover.commands.compare import asked_order, recorded_stream
     from carryover.tables.report import report_text
 
     results = Results.default(root)
     records, broken = results.all()
+    order = None
     if stream is not None:
         recorded = {record.cell.stream for record in records}
+        order = asked_order(stream, recorded)
         stream = recorded_stream(stream, recorded | {name.partition("?")[0] for name in recorded})
-    print(report_text(results, stream=stream, vary=vary, form=form, published=published, standing=standing))
+    print(
+        report_text(
+            results,
+            stream=stream,
+            order=order,
+            vary=vary,
+            form=form,
+            published=published,
+            standing=standing,
+        )
+    )
     set_aside(broken)
     return OK
 

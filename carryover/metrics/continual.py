@@ -8,6 +8,7 @@ variant has a name of its own (T tasks, i and t from 1 as in the papers):
     accuracy_last_micro        the same, each image counts the same
     accuracy_incremental       mean_t mean_{i<=t} a[t,i]
     accuracy_incremental_micro mean_t of the images' mean over tasks i<=t
+    accuracy_all_incremental_micro  mean_t of the images' mean over all tasks, learnt or not; RanPAC, domains
     learning_accuracy          mean_i a[i,i]
     forgetting_last            mean_{i<T} a[i,i] - a[T,i]        Avalanche
     backward_transfer          mean_{i<T} a[T,i] - a[i,i]        GEM (Lopez-Paz & Ranzato, 2017)
@@ -32,6 +33,8 @@ from carryover.metrics.line import Column, Line, metric_column
 from carryover.records.record import Record
 from carryover.records.row import Row
 
+SHOWN = 0.00005  # half of the last digit of a percentage
+
 Matrix = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
@@ -48,10 +51,17 @@ class Continual(Kind):
         return continual_metrics(rows)
 
     def columns(self, lines: Sequence[Line], parts: Sequence[str], groups: Sequence[str]) -> list[Column]:
+        """Accuracies with each task counting the same, and forgetting; where tasks have unequal test sets,
+        also the accuracies with each image counting the same, which PILOT and its family report."""
+        micro = [
+            metric_column("last\nmicro %", "accuracy_last_micro", 4),
+            metric_column("incr.\nmicro %", "accuracy_incremental_micro", 4),
+        ]
         return [
             metric_column("accuracy\nlast %", "accuracy_last", 0),
             metric_column("accuracy\nincr. %", "accuracy_incremental", 1),
             metric_column("forget-\nting %", "forgetting_last", 1),
+            *(micro if any(map(_weighed_unequally, lines)) else ()),
         ]
 
     def counting(self, record: Record, metric: str) -> dict[Entry, Row]:
@@ -62,6 +72,15 @@ class Continual(Kind):
 
 
 KIND = Continual()
+
+
+def _weighed_unequally(line: Line) -> bool:
+    """Whether it shows in percent if each image counts the same instead of each task."""
+    pairs = [
+        (line.metrics.get(name), line.metrics.get(f"{name}_micro"))
+        for name in ("accuracy_last", "accuracy_incremental")
+    ]
+    return any(macro and micro and abs(macro.mean - micro.mean) >= SHOWN for macro, micro in pairs)
 
 
 def continual_metrics(rows: Iterable[Row]) -> dict[str, float]:
@@ -112,6 +131,7 @@ def from_matrix(accuracy: Matrix, counts: Counts) -> dict[str, float]:
         "accuracy_incremental_micro": np.mean(
             [_micro(learnt[t, : t + 1], weights[t, : t + 1]) for t in stages]
         ),
+        "accuracy_all_incremental_micro": np.mean([_micro(learnt[t], weights[t]) for t in stages]),
         "learning_accuracy": when_learnt.mean(),
     }
     if tasks > 1:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from carryover.records.contract import short
-from carryover.records.record import Option, typed
+from carryover.records.record import Draw, Option, typed
 
 ABSENT = "–"
 
@@ -24,11 +24,20 @@ Standing = Literal["current", "stale", "gone"]
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, sample standard deviation (None for one value) and number of values."""
+    """The mean of n values, and how far they spread.
+
+    std: sample standard deviation over the seeds of one order; with several orders pooled over them; None
+    where no order has two seeds; orders: how many there are; order_std: the standard deviation over orders,
+    without what seeds add to it; error: the standard error of the mean over orders. The last two are None
+    with one order, which cannot tell how much another would change.
+    """
 
     mean: float
     std: float | None
     n: int
+    orders: int = 1
+    order_std: float | None = None
+    error: float | None = None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
@@ -39,15 +48,45 @@ class Spread:
             return cls(values[0], 0.0 if len(values) > 1 else None, len(values))
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
 
+    @classmethod
+    def over(cls, by_order: Sequence[Sequence[float]]) -> Spread | None:
+        """The spread of values y[k, s] of orders k with seeds s of their own; None without values.
+
+        With y = mu + o_k + e_ks: the seed variance is pooled within orders (ddof 1), the order variance is
+        max(0, var_k(mean_s y) - seed variance / S), and the standard error of mu sd_k(mean_s y) / sqrt(K),
+        with K - 1 degrees of freedom. Where orders have different numbers of seeds, each order counts alike
+        and S is their harmonic mean.
+        """
+        orders = [values for values in by_order if values]
+        if len(orders) < 2:
+            return cls.of([value for values in orders for value in values])
+        means = [found.mean for values in orders if (found := cls.of(values))]
+        between = cls.of(means)
+        assert between is not None
+        assert between.std is not None
+        free = sum(len(values) - 1 for values in orders)
+        within = [len(values) - 1 for values in orders], [cls.of(values) for values in orders]
+        squares = sum(n * found.std**2 for n, found in zip(*within, strict=True) if found and found.std)
+        seeds = math.sqrt(squares / free) if free else None
+        apart = None
+        if seeds is not None:
+            share = seeds**2 * float(np.mean([1 / len(values) for values in orders]))
+            apart = math.sqrt(max(0.0, between.std**2 - share))
+        n = sum(map(len, orders))
+        error = between.std / math.sqrt(len(orders))
+        return cls(between.mean, seeds, n, len(orders), apart, error)
+
 
 @dataclass(frozen=True)
 class Line:
-    """One method in a table. Costs are means over seeds, or None if no record knows them.
+    """One method in a table. Costs are means over its records, or None if no record knows them.
 
-    varied: its value of the varied part of the contract; prepared: the hash of what it was prepared with, if
-    other lines of that method were prepared with something else; parameters: of the backbone; fresh: made by
-    this run; stale: made by other code than the present; gone: made with a plugin that this checkout lacks;
-    fill: the command that makes this line, if it has no record yet; published: who published it, "" for ours.
+    draws: the order and seed of each record; seeds, orders: those that occur, orders only where there are
+    some to choose; varied: its value of the varied part of the contract; prepared: the hash of what it was
+    prepared with, if other lines of that method were prepared with something else; parameters: of the
+    backbone; fresh: made by this run; stale: made by other code than the present; gone: made with a plugin
+    that this checkout lacks; fill: the command that makes this line, if it has no record yet; published:
+    who published it, "" for ours.
     """
 
     method: str
@@ -55,6 +94,8 @@ class Line:
     varied: str = ""
     prepared: str = ""
     seeds: tuple[int, ...] = ()
+    orders: tuple[str, ...] = ()
+    draws: tuple[Draw, ...] = ()
     metrics: Mapping[str, Spread] = field(default_factory=dict)
     trainable: float | None = None
     parameters: float | None = None
@@ -101,16 +142,28 @@ class Column:
 
 
 def percent(line: Line, metric: str) -> str:
-    """The metric in percent, as "mean±std" from two seeds on; an exact zero is "0"."""
+    """The metric in percent, as "mean±std" from two seeds on; an exact zero is "0".
+
+    Over several orders as "mean ±std o ±std s", with the deviations over orders and over seeds; never as one.
+    """
     spread = line.metrics.get(metric)
     if spread is None:
         return ABSENT
-    if spread.mean == 0 and not spread.std:
+    if spread.mean == 0 and not spread.std and not spread.error:
         return "0"
     if line.published:  # with as many digits as in the publication
         return f"{100 * spread.mean:.1f}"
     mean = f"{100 * spread.mean:.2f}"
+    if spread.orders > 1:
+        parts = [(spread.order_std, "o"), (spread.std, "s")]
+        return mean + "".join(f"±{100 * std:.2f}{letter}" for std, letter in parts if std is not None)
     return mean if spread.std is None else f"{mean}±{100 * spread.std:.2f}"
+
+
+def error_of_mean(line: Line, metric: str) -> str:
+    """The standard error of the mean over orders, in percent."""
+    spread = line.metrics.get(metric)
+    return ABSENT if spread is None or spread.error is None else f"{100 * spread.error:.2f}"
 
 
 def interval(line: Line, part: str) -> str:

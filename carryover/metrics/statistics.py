@@ -1,23 +1,27 @@
-"""Compares two methods in pairs: seed by seed, and image by image.
+"""Compares two methods in pairs: order by order, seed by seed, and image by image.
 
-Both comparisons are paired, so they need the same test images: a seed or task whose fingerprints differ
-is refused, not averaged over.
+The comparisons are paired, so they need the same test images: a draw (an order of classes with a seed) or
+task whose fingerprints differ is refused, not averaged over.
 
 - Over seeds: the differences d_s of one metric; their mean with the interval mean +- t_{n-1} sd/sqrt(n)
   of Student's t, from 3 seeds on. The seeds share most of their data, so the interval tells how much a
   result varies with the seed, not with the data.
+- Over several orders: the same over the means of each order, from 3 orders on, since the seeds of an
+  order are no draws of orders.
 - Over images: the exact sign test of the last step's hits. The unit is an image: its wins minus its
   losses, summed over seeds, so that seeds which share their test images do not count them twice.
   In few-shot streams the unit is an episode; the method with more correct queries wins it. With one seed
   (and images) this is McNemar's exact test (Edwards 1948; Dietterich 1998): two-sided binomial with
-  p = 1/2 over the images on which only one of the methods is right.
+  p = 1/2 over the images on which only one of the methods is right. Over several orders there is no test: the
+  tasks of each hold the same images in other places, and would count them again.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +30,7 @@ from benchmarks.errors import RequestError
 from carryover.metrics.kind import Wins, wins_of
 from carryover.metrics.kinds import kind_of, kind_of_contract, metrics_of
 from carryover.records.contract import same_table, short
-from carryover.records.record import Record, typed, variant
+from carryover.records.record import Draw, Record, by_order, said_draw, typed, variant
 
 MIN_SEEDS = 3
 CONFIDENCE = 0.95
@@ -36,15 +40,16 @@ CONFIDENCE = 0.95
 class Comparison:
     """The comparison of method a with method b, as a minus b.
 
-    differences: of the metric, by seed; interval: of their mean, None below 3 seeds; wins, losses:
-    images on which a was right more often, or less often, than b; p_value: of the exact two-sided
-    test named in `test`, None if a record holds no per-sample hits; left_out: seeds that only one has.
+    differences: of the metric, by order and seed; interval: of their mean, None below 3 seeds (3 orders, if
+    there are several); wins, losses: images on which a was right more often, or less often, than b; p_value:
+    of the exact two-sided test named in `test`, None if a record holds no per-sample hits, and over several
+    orders; left_out: draws that only one has.
     """
 
     a: str
     b: str
     metric: str
-    differences: dict[int, float]
+    differences: dict[Draw, float]
     mean: float
     interval: tuple[float, float] | None
     images: int
@@ -52,8 +57,13 @@ class Comparison:
     losses: int
     p_value: float | None
     test: str
-    left_out: tuple[int, ...] = ()
+    left_out: tuple[Draw, ...] = ()
     protocol: str = "continual"
+
+    @property
+    def orders(self) -> int:
+        """The number of orders that are averaged over."""
+        return len({order for order, _ in self.differences})
 
     @property
     def _by_unit(self) -> str:
@@ -62,33 +72,44 @@ class Comparison:
 
     def __str__(self) -> str:
         seeds = f"{len(self.differences)} seed" + ("s" if len(self.differences) > 1 else "")
+        unit = "orders" if self.orders > 1 else "seeds"
         if self.interval is None:
-            spread = f"no interval below {MIN_SEEDS} seeds"
+            spread = f"no interval below {MIN_SEEDS} {unit}"
         else:
             low, high = (100 * end for end in self.interval)
-            spread = f"{CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f}, Student's t over seeds"
+            spread = f"{CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f}, Student's t over {unit}"
+        if self.orders > 1:
+            seeds = f"{len(self.differences)} pairs of order and seed, of {self.orders} orders"
+        elif (order := next(iter(self.differences))[0]) is not None:
+            seeds += f" of one order, {order}"
         points = f"{100 * self.mean:+.2f} points over {seeds} ({spread})"
         lines = [f"{self.a} minus {self.b}, {self.metric}: {points}."]
         if self.p_value is None:
-            lines.append(f"{self._by_unit}: not compared, {kind_of(self.protocol).untested}.")
+            why = kind_of(self.protocol).untested
+            if self.orders > 1:
+                why = "since the tasks of each order hold the same images in other places; compare one order"
+            lines.append(f"{self._by_unit}: not compared, {why}.")
         else:
             lines.append(
                 f"{self._by_unit}: {self.a} ahead on {self.wins:,}, {self.b} on "
                 f"{self.losses:,} of {self.images:,}; {self.test}: p = {_p(self.p_value)}."
             )
         if self.left_out:
-            seeds = ", ".join(map(str, self.left_out))
-            lines.append(f"Left out, since only one of the methods has it: seed {seeds}.")
+            if len({order for order, _ in (*self.left_out, *self.differences)}) > 1:
+                said = "; ".join(map(said_draw, self.left_out))
+            else:
+                said = f"seed {', '.join(str(seed) for _, seed in self.left_out)}"
+            lines.append(f"Left out, since only one of the methods has it: {said}.")
         return "\n".join(lines)
 
 
 def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None) -> Comparison:
-    """Compare the successful records of two methods, one per seed each, over their common seeds.
+    """Compare the successful records of two methods, one per draw each, over their common draws.
 
     metric: by default the one that sorts the tables of this protocol.
 
     RequestError for records under different contracts, a method with more than one set of typed options,
-    two records of one seed, no common seed, an absent metric, or a seed whose test images differ.
+    two records of one draw, no common draw, an absent metric, or a draw whose test images differ.
     """
     if not a or not b:
         raise RequestError("a comparison needs records of both methods; first run the one without records.")
@@ -97,47 +118,52 @@ def compare(a: Sequence[Record], b: Sequence[Record], metric: str | None = None)
     metrics = {record.key: metrics_of(record) for record in (*a, *b)}
     of_all_tasks = (name for name in metrics[a[0].key] if "/" not in name)
     metric = metric or kind.primary or next(of_all_tasks, "")
-    first, second = _by_seed(a), _by_seed(b)
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
+    first, second = _by_draw(a), _by_draw(b)
+    draws = sorted(first.keys() & second.keys(), key=by_order)
+    if not draws:
         raise RequestError(
-            f"{a[0].cell.method} has seeds {_listed(first)} and {b[0].cell.method} {_listed(second)}; "
-            "run both with a common seed."
+            f"{a[0].cell.method} has {_said(first)} and {b[0].cell.method} {_said(second)}; "
+            "run both with a common seed, and a common order."
         )
-    for seed in seeds:
-        check_same_images(first[seed], second[seed])
-        for record in (first[seed], second[seed]):
+    for draw in draws:
+        check_same_images(first[draw], second[draw])
+        for record in (first[draw], second[draw]):
             if metric not in metrics[record.key]:
                 raise RequestError(
                     f"{record.cell} has no {metric or 'metric'}; choose from {_listed(metrics[record.key])}."
                 )
     differences = {
-        seed: metrics[first[seed].key][metric] - metrics[second[seed].key][metric] for seed in seeds
+        draw: metrics[first[draw].key][metric] - metrics[second[draw].key][metric] for draw in draws
     }
-    mean = float(np.mean(list(differences.values())))
-    scores = _scores([(first[seed], second[seed]) for seed in seeds], metric)
+    orders: dict[str | None, list[float]] = defaultdict(list)
+    for (order, _), difference in differences.items():
+        orders[order].append(difference)
+    several = len(orders) > 1
+    values = [float(np.mean(of)) for of in orders.values()] if several else list(differences.values())
+    pairs = [(first[draw], second[draw]) for draw in draws]
+    scores = None if several else _scores(pairs, metric)
     wins, losses = (0, 0) if scores is None else (int((scores > 0).sum()), int((scores < 0).sum()))
     return Comparison(
         a=variant(a[0].cell),
         b=variant(b[0].cell),
         metric=metric,
         differences=differences,
-        mean=mean,
-        interval=student_interval(list(differences.values())),
+        mean=float(np.mean(values)),
+        interval=student_interval(values),
         images=0 if scores is None else len(scores),
         wins=wins,
         losses=losses,
         p_value=None if scores is None else sign_test(wins, losses),
         test="McNemar's exact test"
-        if len(seeds) == 1 and kind.unit == "image"
-        else f"exact sign test per {kind.unit}" + (", seeds summed" if len(seeds) > 1 else ""),
-        left_out=tuple(sorted(first.keys() ^ second.keys())),
+        if len(draws) == 1 and kind.unit == "image"
+        else f"exact sign test per {kind.unit}" + (", seeds summed" if len(draws) > 1 else ""),
+        left_out=tuple(sorted(first.keys() ^ second.keys(), key=by_order)),
         protocol=kind.name,
     )
 
 
 def check_same_images(a: Record, b: Record) -> None:
-    """RequestError naming the task if two records of one seed have different test images."""
+    """RequestError naming the task if two records of one draw have different test images."""
     for task in sorted(a.fingerprints.keys() | b.fingerprints.keys()):
         if a.fingerprints.get(task) != b.fingerprints.get(task):
             raise RequestError(
@@ -186,8 +212,8 @@ def _scores(pairs: Sequence[tuple[Record, Record]], metric: str) -> Wins | None:
     return kind.units(list(images.values())) if images else None
 
 
-def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
-    found: dict[int, Record] = {}
+def _by_draw(records: Sequence[Record]) -> dict[Draw, Record]:
+    found: dict[Draw, Record] = {}
     variants = {variant(record.cell): record.cell for record in records}
     if len(variants) > 1:
         each = [
@@ -205,13 +231,23 @@ def _by_seed(records: Sequence[Record]) -> dict[int, Record]:
     for record in records:
         if record.status != "ok":
             raise RequestError(f"{record.cell} is {record.status}; compare only finished cells.")
-        if record.cell.seed in found:
+        if record.draw in found:
             raise RequestError(
-                f"there are two records of {record.cell.method} with seed {record.cell.seed} "
-                f"({found[record.cell.seed].cell}; {record.cell}); leave one out."
+                f"there are two records of {record.cell.method} with {said_draw(record.draw)} "
+                f"({found[record.draw].cell}; {record.cell}); leave one out."
             )
-        found[record.cell.seed] = record
+        found[record.draw] = record
     return found
+
+
+def _said(draws: Iterable[Draw]) -> str:
+    """Draws in words: "seeds 0, 1" if they share their order, else each of them."""
+    draws = sorted(draws, key=by_order)
+    orders = dict.fromkeys(order for order, _ in draws)
+    seeds = f"seeds {', '.join(str(seed) for _, seed in draws)}"
+    if len(orders) > 1:
+        return "; ".join(map(said_draw, draws))
+    return seeds if None in orders else f"order {next(iter(orders))} with {seeds}"
 
 
 def _listed(names: object) -> str:

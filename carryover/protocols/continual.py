@@ -53,7 +53,13 @@ def scenario(info: StreamInfo) -> str:
 
 
 def unchosen(stream: Stream) -> str | None:
-    return None
+    """Options are chosen on the validation images of the first tasks."""
+    if all(val for _, val, _ in stream.info.sizes[:TRIED]):
+        return None
+    return (
+        f"some of the first {min(TRIED, stream.info.tasks)} tasks have no validation images to choose options"
+        " on; leave --selection out, or take a stream with val above 0 and without shots"
+    )
 
 
 def run(work: Work) -> Result:

@@ -1,8 +1,10 @@
 """The contract: the rules that must be equal for two numbers to share a table.
 
 Each part is a rule in words (with the hashes that it depends on), so that a refusal can say what differs.
-What belongs to one seed, such as its test images, is not a part: records hold it as fingerprints, and
-methods are compared if those agree (`carryover/metrics/statistics.py`).
+What belongs to one seed or one order of classes, such as its test images, is not a part: records hold it as
+fingerprints, and methods are compared if those agree (`carryover/metrics/statistics.py`). So the order is
+there as the rule that makes orders of numbers, and records of several orders meet in one table, which says
+over which ones it averages.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ PARTS = {
     "protocol": "what is learnt and scored when, and its version",
     "data": "the source's images and labels",
     "split": "how train, validation and test were cut",
-    "order": "the order in which classes come",
+    "order": "the rule of the orders in which classes come; a table names those that it averages over",
     "scenario": "whether the task is known at test time",
     "labels": "the classes of each task",
     "preprocessing": "resize rule and resolution, and whether images may be mirrored in training",
@@ -88,9 +90,16 @@ def contract_of(
     resolution; backbone: weight hash, pooling and the network's own normalisation, so that a ViT and a Swin
     at one resolution differ only in this part; selection: "default", "manual", or the rule with its budget.
     """
-    labels = _sha256([[list(task) for task in info.classes], list(info.class_names)])
-    sizes = _sha256([list(size) for size in info.sizes])
-    order = "as the source has them" if info.order is None else f"numpy RandomState({info.order}) permutation"
+    order, classes, images = "as the source has them", info.classes, info.sizes
+    if info.order is not None:
+        # Equal for every order: how many classes a task has, and how many images there are in all.
+        order = info.order.rule
+        classes = tuple((len(task),) for task in info.classes)
+        whole = zip(*info.sizes, strict=True)
+        train, val, test = (sum(part) for part in whole)
+        images = ((0, 0, test),) if info.sizes_by_order else ((train, val, test),)
+    labels = _sha256([[list(task) for task in classes], list(info.class_names)])
+    sizes = _sha256([list(size) for size in images])
     return Contract(
         {
             "protocol": protocol,

@@ -9,6 +9,7 @@ version of its own major version and ignores unknown fields. `record.schema.json
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
@@ -29,20 +30,41 @@ Status = Literal["ok", "skipped", "failed", "timeout"]
 Seconds = Annotated[float, Meta(ge=0)]
 Key = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, Meta(tz=True)]
+Draw = tuple[str | None, int]  # the order and the seed of a cell
+
+_ONE_ORDER = re.compile(r"numpy RandomState\((\d+)\) permutation")  # in the contract before schema 1.4
 
 
 class Cell(Struct, frozen=True, kw_only=True):
-    """A cell: method, stream, backbone and seed. Names are canonical; options: the typed ones, by name."""
+    """A cell: method, stream, backbone, order and seed. Names are canonical; options: the typed ones.
+
+    order: of the classes of a stream that has some to choose: a number (of the stream's rule), `natural`, or
+    `list-` and the hash of a given list. None where there is no order to choose, and before schema 1.4, when
+    the order was a part of the stream's name.
+    """
 
     method: str
     stream: str
     backbone: str
     seed: int
+    order: str | None = None
     options: dict[str, Option] = {}
 
     def __str__(self) -> str:
         typed = "".join(f" {name}={show_option(value)}" for name, value in sorted(self.options.items()))
-        return f"{self.method}{typed} on {self.stream}, {self.backbone}, seed {self.seed}"
+        return f"{self.method}{typed} on {self.stream}, {self.backbone}, {said_draw((self.order, self.seed))}"
+
+
+class ClassOrder(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The order in which the classes of a stream came. rule: how it was made, in words.
+
+    hash: the first 12 digits of the sha256 of the class ids, joined by commas; classes: the ids, of a given
+    list, which no number makes again.
+    """
+
+    rule: str
+    hash: Annotated[str, Meta(pattern="^[0-9a-f]{12}$")]
+    classes: tuple[int, ...] = ()
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,12 +147,13 @@ class Record(Struct, frozen=True, kw_only=True):
 
     key: identity of the computation; key_parts: hashes of its parts, so that a stale record can say why;
     contract: named rules (`carryover/records/contract.py`), empty if the run ended before they were known;
-    config: all options with their values; prepared: key of the preparation used; plugin: where method,
-    stream and backbone come from; reason: one sentence unless status is ok; data: fingerprint of the source;
-    fingerprints: of the test set of each task under this seed; weights: hash of the backbone's weights;
-    observations: numbers that a method reported about each task (such as a keep ratio);
-    notes: notes for readers of a table; tasks: their names, if they have some (few-shot: the sources);
-    groups: the group of each task, if means over groups are reported.
+    order: of the classes, if the stream has some to choose; config: all options with their values;
+    prepared: key of the preparation used; plugin: where method, stream and backbone come from; reason: one
+    sentence unless status is ok; data: fingerprint of the source; fingerprints: of the test set of each
+    task under this seed; weights: hash of the backbone's weights; observations: numbers that a method
+    reported about each task (such as a keep ratio); notes: notes for readers of a table; tasks: their
+    names, if they have some (few-shot: the sources); groups: the group of each task, if means over groups
+    are reported.
     """
 
     schema: Annotated[str, Meta(pattern=r"^1\.\d+$")] = SCHEMA
@@ -140,6 +163,7 @@ class Record(Struct, frozen=True, kw_only=True):
     reason: str = ""
     traceback: str = ""
     contract: dict[str, str] = {}
+    order: ClassOrder | None = None
     config: dict[str, Option] = {}
     selection: Selection = Selection()
     prepared: Key | None = None
@@ -164,6 +188,15 @@ class Record(Struct, frozen=True, kw_only=True):
         for name, value in self.metrics.items():
             if not math.isfinite(value):  # JSON has no NaN
                 raise ValueError(f"metric {name} is {value}; leave out a metric that cannot be computed")
+
+    @property
+    def draw(self) -> Draw:
+        """The order and seed, which two records must share to be compared in pairs.
+
+        Before schema 1.4 the contract named the one order of its records.
+        """
+        told = _ONE_ORDER.fullmatch(self.contract.get("order", ""))
+        return self.cell.order or (told[1] if told else None), self.cell.seed
 
     def outcome(self) -> dict[str, object]:
         """What two runs of one key agree on: status, rows, metrics, test sets, footprint, passes."""
@@ -230,6 +263,19 @@ def show_option(value: Option) -> str:
     if isinstance(value, list):
         return ",".join(show_option(part) for part in value)
     return value if isinstance(value, str) else _json(value)
+
+
+def by_order(draw: Draw) -> tuple[bool, int, str, int]:
+    """A sort key: the orders that are numbers first, by their value, then the others; then by seed."""
+    order, seed = draw
+    number = order is not None and order.isdecimal()
+    return not number, int(order or 0) if number else 0, order or "", seed
+
+
+def said_draw(draw: Draw) -> str:
+    """An order and a seed, as shown to people."""
+    order, seed = draw
+    return f"seed {seed}" if order is None else f"order {order}, seed {seed}"
 
 
 def variant(cell: Cell) -> str:

@@ -1,11 +1,13 @@
 """The results folder: records as files, those of the user and the committed reference.
 
-    <root>/records/<stream>/<backbone>/<method>/<seed>-<key8>.json
-                                                <seed>-<key8>.predictions.npz
+    <root>/records/<stream>/<backbone>/<method>/<order>-<seed>-<key8>.json
+                                                <order>-<seed>-<key8>.predictions.npz
     <root>/journal/<key>/       a run that has not finished
     <root>/choices/<key>.json   candidates and their scores, shared by seeds
     <root>/submissions/         cells at work in other processes (`cells/executors`)
     <root>/locks/<key>.lock     held by the process that works on it
+
+without <order>- where a stream has no order to choose.
 
 The reference is a read-only folder of the same layout. Which records count:
 
@@ -221,7 +223,9 @@ def _folder(cell: Cell) -> Path:
 
 
 def _place(record: Record) -> Path:
-    return _folder(record.cell) / f"{record.cell.seed}-{record.key[:8]}.json"
+    cell = record.cell
+    order = "" if cell.order is None else f"{slug(cell.order)}-"
+    return _folder(cell) / f"{order}{cell.seed}-{record.key[:8]}.json"
 
 
 def _status(path: Path) -> Status | None:

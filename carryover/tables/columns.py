@@ -5,7 +5,19 @@ Records hold fractions; tables show percent.
 
 from __future__ import annotations
 
-from carryover.metrics.line import ABSENT, Column, Line, duration, passes, share, si, whole
+from functools import partial
+
+from carryover.metrics.line import (
+    ABSENT,
+    Column,
+    Line,
+    duration,
+    error_of_mean,
+    passes,
+    share,
+    si,
+    whole,
+)
 from carryover.tables.table import Table
 
 FRESH, STALE, GONE, PUBLISHED = "*", "†", "§", "‡"
@@ -22,11 +34,20 @@ def columns(table: Table) -> list[Column]:
     varied = [Column(table.vary, table.vary, lambda line: line.varied, words=True)] if table.vary else []
     dtype = [Column("dtype", "dtype", lambda line: line.dtype, 1)] if table.mixed_dtype else []
     scores = table.kind.columns(table.lines, table.parts, table.groups)
+    orders = []
+    if any(len(line.orders) > 1 for line in table.lines):
+        orders = [Column("orders", "orders", lambda line: str(len(line.orders)) if line.orders else ABSENT)]
+        primary = table.kind.primary
+        error = partial(error_of_mean, metric=primary)
+        scores[1:1] = [Column("std.\nerror", f"standard error of {primary} over orders %", error)] * bool(
+            primary
+        )
     # With the trained share in the table, time says more than the number of parameters.
     counted, timed = (3, 2) if any(column.text is share for column in scores) else (2, 3)
     return [
         Column("method", "method", lambda line: line.label, words=True),
         *varied,
+        *orders,
         Column("seeds", "seeds", lambda line: ABSENT if line.published else str(len(line.seeds))),
         *scores,
         Column(

@@ -81,10 +81,13 @@ def _flat(line: Line) -> dict[str, object]:
         "options": msgspec.json.encode(line.options, order="deterministic").decode(),
         "varied": line.varied,
         "prepared": line.prepared,
+        "orders": " ".join(line.orders),
         "seeds": " ".join(map(str, line.seeds)),
     }
     for name, spread in line.metrics.items():
         row |= {f"{name}_mean": spread.mean, f"{name}_std": spread.std}
+        if spread.orders > 1:
+            row |= {f"{name}_order_std": spread.order_std, f"{name}_error": spread.error}
     costs = (
         "trainable",
         "parameters",

@@ -51,6 +51,7 @@ def report_text(
     results: Results,
     *,
     stream: str | None = None,
+    order: str | None = None,
     vary: str | None = None,
     form: str = "terminal",
     published: bool = False,
@@ -60,8 +61,9 @@ def report_text(
 ) -> str:
     """Every record that counts, in one table per contract, grouped by stream.
 
-    stream: only this one, by its full name or its name without parameters; vary: one part of the contract
-    that may differ within a table; published: whether to add published results below the lines.
+    stream: only this one, by its full name or its name without parameters; order: of its records only those
+    of this order of classes; vary: one part of the contract that may differ within a table; published:
+    whether to add published results below the lines.
     RequestError for a stream without records, an unknown part or an unknown format.
     """
     check_vary((vary,) if vary else ())
@@ -69,6 +71,7 @@ def report_text(
         raise unknown("format", form, FORMATS)
     found, _ = results.all()
     records = [record for record in found if stream in (None, *_names(record.cell))]
+    records = [record for record in records if order in (None, record.draw[0])]
     if stream is not None and not records:
         recorded = {record.cell.stream for record in found}
         raise unknown("stream with records", stream, recorded, f"Records are read from {results.root}.")

@@ -1,6 +1,6 @@
 """Builds a table: methods side by side, from records of one contract.
 
-A line is one method with its typed options, over its seeds. Costs, in which methods may differ
+A line is one method with its typed options, over its orders and seeds. Costs, in which methods may differ
 (parameters, stored bits, exemplars, time, dtype if it is mixed), stand beside the accuracy.
 `carryover/tables/terminal.py` and `export.py` write it.
 """
@@ -19,7 +19,7 @@ from carryover.metrics.kind import Kind
 from carryover.metrics.kinds import kind_of_contract, metrics_of
 from carryover.metrics.line import Line, Spread, Standing
 from carryover.records.contract import Contract, differences, same_table, short
-from carryover.records.record import Cell, Record, is_newer
+from carryover.records.record import Cell, Draw, Record, by_order, is_newer
 from carryover.records.results import current, recency
 
 SEPARATOR = " · "  # between the parts of a title
@@ -78,11 +78,13 @@ def table(
     rank = {r.key: 2 if r.key in fresh else 1 if stands[r.key] == "current" else 0 for r in records}
     counting = current(records, rank=lambda record: rank[record.key])
     kept, notes = _same_images(counting, vary, fresh)
-    # By seed, the highest rank last: cells with different names may be the same under one contract.
-    groups: dict[tuple[str, str, str, str], dict[int, Record]] = defaultdict(dict)
-    for record in sorted(kept, key=lambda record: (record.cell.seed, rank[record.key], *recency(record))):
+    # By draw, the highest rank last: cells with different names may be the same under one contract.
+    groups: dict[tuple[str, str, str, str], dict[Draw, Record]] = defaultdict(dict)
+    for record in sorted(
+        kept, key=lambda record: (by_order(record.draw), rank[record.key], *recency(record))
+    ):
         name = _label(record.cell), record.cell.method, _varied(record, vary), record.prepared or ""
-        groups[name][record.cell.seed] = record
+        groups[name][record.draw] = record
     twice = Counter(name[:3] for name in groups)
     lines = [
         replace(
@@ -109,7 +111,8 @@ def table(
                 command += " -o KEY=VALUE"
             lines.append(Line(method, fill=command))
     notes += _seed_notes(lines) + list(dict.fromkeys(note for record in kept for note in record.notes))
-    title, stream = _title(records[0], shared, vary), records[0].cell.stream
+    orders = tuple(dict.fromkeys(order for line in lines for order in line.orders))
+    title, stream = _title(records[0], shared, vary, orders), records[0].cell.stream
     between = tuple(dict.fromkeys(records[0].groups))
     return Table(title, stream, shared, vary, tuple(lines), tuple(notes), parts, between)
 
@@ -152,17 +155,21 @@ def by_contract(records: Iterable[Record], vary: str | None = None) -> list[list
 def _line(
     records: Sequence[Record], varied: str, fresh: Collection[str], stands: Mapping[str, Standing]
 ) -> Line:
-    metrics = [metrics_of(record) for record in records]
+    metrics: dict[str | None, list[dict[str, float]]] = defaultdict(list)
+    for record in records:
+        metrics[record.draw[0]].append(metrics_of(record))
     spreads = {
-        name: _spread(name, [of[name] for of in metrics if name in of])
-        for name in dict.fromkeys(name for of in metrics for name in of)
+        name: _spread(name, [[one[name] for one in of if name in one] for of in metrics.values()])
+        for name in dict.fromkeys(name for of in metrics.values() for one in of for name in one)
     }
     costs = [record.cost for record in records]
     return Line(
         method=records[0].cell.method,
         options=records[0].cell.options,
         varied=varied,
-        seeds=tuple(record.cell.seed for record in records),
+        seeds=tuple(sorted({record.cell.seed for record in records})),
+        orders=tuple(order for order in metrics if order is not None),
+        draws=tuple(record.draw for record in records),
         metrics={name: spread for name, spread in spreads.items() if spread is not None},
         trainable=_mean(cost.trainable for cost in costs),
         parameters=_mean(cost.parameters for cost in costs),
@@ -180,22 +187,23 @@ def _line(
     )
 
 
-def _spread(name: str, values: Sequence[float]) -> Spread | None:
-    """The spread over seeds; for intervals of k seeds with episodes of their own: sqrt(sum CI^2) / k."""
+def _spread(name: str, of_orders: Sequence[Sequence[float]]) -> Spread | None:
+    """The spread over orders and seeds; for intervals of k seeds with other episodes, sqrt(sum CI^2) / k."""
     if name.startswith("interval/"):
+        values = [value for of in of_orders for value in of]
         return Spread(math.hypot(*values) / len(values), None, len(values))
-    return Spread.of(values)
+    return Spread.over(of_orders)
 
 
 def _same_images(
     records: Sequence[Record], vary: str | None, fresh: Collection[str]
 ) -> tuple[list[Record], list[str]]:
-    """The records with the test sets of the newest record of their seed; this run's count as newest."""
+    """The records with the test sets of the newest record of their draw; this run's count as newest."""
     newest = sorted(records, key=lambda record: (record.key in fresh, *recency(record)), reverse=True)
-    tested: dict[tuple[int, str], dict[int, str]] = {}
+    tested: dict[tuple[Draw, str], dict[int, str]] = {}
     kept, notes = [], []
     for record in newest:
-        place = record.cell.seed, "" if vary in _SAME_IMAGES or vary is None else record.contract[vary]
+        place = record.draw, "" if vary in _SAME_IMAGES or vary is None else record.contract[vary]
         if tested.setdefault(place, record.fingerprints) == record.fingerprints:
             kept.append(record)
         else:
@@ -204,15 +212,39 @@ def _same_images(
 
 
 def _seed_notes(lines: Sequence[Line]) -> list[str]:
-    """A note if the means are over different seeds."""
-    sets = Counter(line.seeds for line in lines if line.seeds)
-    if len(sets) < 2:
-        return []
-    said = "; ".join(
-        f"{', '.join(line.label for line in lines if line.seeds == seeds)}: {', '.join(map(str, seeds))}"
-        for seeds in sets
-    )
-    return [f"the means are over different seeds ({said})"]
+    """Notes if the means are over different orders or seeds, or over several orders."""
+    ours, notes = [line for line in lines if line.seeds], []
+    if any(len(line.orders) > 1 for line in ours):
+        notes.append(
+            "±o: standard deviation over orders, without what seeds add to it; ±s: over the seeds of one "
+            "order; std. error: of the mean over orders"
+        )
+    if single := [line.label for line in ours if len(line.draws) == len(line.orders) > 1]:
+        notes.append(
+            "one seed in each order, so that the spread over orders and that over seeds cannot be told "
+            f"apart ({', '.join(single)})"
+        )
+    if gaps := [line.label for line in ours if len(line.draws) < len(line.orders) * len(line.seeds)]:
+        notes.append(f"not every order has every seed ({', '.join(gaps)})")
+    sets = Counter(line.draws for line in ours)
+    if len(sets) > 1:
+        of_orders = len({line.orders for line in ours}) > 1
+        said = "; ".join(
+            f"{', '.join(line.label for line in ours if line.draws == draws)}: {_drawn(draws, of_orders)}"
+            for draws in sets
+        )
+        notes.append(f"the means are over different {'orders or seeds' if of_orders else 'seeds'} ({said})")
+    return notes
+
+
+def _drawn(draws: Sequence[Draw], of_orders: bool) -> str:
+    """The seeds, with their order before them where orders differ: "1993 with 0, 1"."""
+    if not of_orders:
+        return ", ".join(str(seed) for seed in sorted({seed for _, seed in draws}))
+    seeds: dict[str | None, list[str]] = defaultdict(list)
+    for order, seed in draws:
+        seeds[order].append(str(seed))
+    return ", ".join(f"{order} with {' '.join(of)}" for order, of in seeds.items())
 
 
 def _set_apart(first: Record, others: Sequence[Record]) -> list[str]:
@@ -229,10 +261,12 @@ def _set_apart(first: Record, others: Sequence[Record]) -> list[str]:
     ]
 
 
-def _title(record: Record, shared: Contract, vary: str | None) -> str:
+def _title(record: Record, shared: Contract, vary: str | None, orders: Sequence[str]) -> str:
+    said = "one order" if len(orders) == 1 else f"{len(orders)} orders"
     parts = [
         record.cell.stream,
         shared.get("scenario", "").partition(":")[0],
+        f"{said} ({', '.join(orders)})" if orders else "",
         record.cell.backbone if vary != "backbone" else "",
         f"selection {_selection(shared['selection'])}" if "selection" in shared else "",
         f"contract {short(shared.hash)}",

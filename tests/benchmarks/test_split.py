@@ -48,9 +48,9 @@ class Loaded:
 
 @pytest.fixture(scope="module", autouse=True)
 def sources():
-    """`split:N` is a source of N classes."""
+    """`split:N` is a source of N classes, `split:NxM` one of M training images each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "open_source", lambda name: Loaded(data_of(int(name))))
+        patch.setattr(split, "open_source", lambda name: Loaded(data_of(*map(int, name.split("x")))))
         yield
 
 
@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(Store(tmp_path_factory.mktemp("store")))
 
 
-def stream(place: Place, classes: int = 6, **parameters: object) -> SplitStream:
+def stream(place: Place, classes: int | str = 6, **parameters: object) -> SplitStream:
     chosen = typed("split", "parameter", SplitStream.Parameters, {"tasks": 3, **parameters})
     return SplitStream(f"split:{classes}", chosen, place)
 
@@ -72,25 +72,64 @@ def test_the_class_order_is_the_fields(place: Place) -> None:
     info = stream(place, 100, tasks=10).info
     assert info.classes[0] == (68, 56, 78, 8, 23, 84, 90, 65, 74, 76)
     assert sorted(cls for task in info.classes for cls in task) == list(range(100))
-    assert info.order == 1993
+    assert info.order is not None
+    assert (info.order.name, info.order.hash) == ("1993", "997a048a5344")
 
 
 def test_another_order_is_another_stream(place: Place) -> None:
     first, second = stream(place).info, stream(place, order=1).info
     assert first.classes != second.classes
     assert first.identity != second.identity
+    assert first.name == second.name  # the order is a coordinate of the cell, not a part of the name
+
+
+def test_an_order_is_the_list_however_it_is_written(place: Place) -> None:
+    numbered = stream(place, order=7).info
+    assert numbered.order is not None
+    given = stream(place, order="+".join(map(str, numbered.order.classes))).info
+    assert given.identity == numbered.identity
+    assert given.order is not None
+    assert given.order.hash == numbered.order.hash
+    assert given.order.name == f"list-{given.order.hash}"
+
+
+@pytest.mark.parametrize(
+    ("classes", "parameters", "sizes"),
+    [
+        (12, {"init": 6, "inc": 2}, (6, 2, 2, 2)),
+        (12, {"inc": 5}, (5, 5, 2)),
+        (12, {"sizes": "2+10"}, (2, 10)),
+        (12, {"tasks": 5}, (3, 3, 2, 2, 2)),
+    ],
+)
+def test_tasks_of_unequal_size_hold_every_class_once_and_are_told(
+    place: Place, classes: int, parameters: dict, sizes: tuple[int, ...]
+) -> None:
+    opened = stream(place, classes, **{"tasks": None, **parameters})
+    info = opened.info
+    assert tuple(map(len, info.classes)) == sizes
+    assert info.order is not None
+    assert sum(info.classes, ()) == info.order.classes
+    (note,) = info.notes
+    assert note.startswith(f"12 classes in {len(sizes)} tasks: ")
+    tasks, exam = opened.open(0)
+    for task in tasks:
+        found = (len(task.train), len(task.val), len(exam.inputs(task.id)))
+        assert found == info.sizes[task.id]
+        assert found[2] == TESTS * sizes[task.id]
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**40),
     per_class=st.none() | st.integers(2, EACH),
-    tasks=st.sampled_from([1, 2, 3, 6]),
+    tasks=st.sampled_from([1, 2, 3, 4, 6]),
 )
 def test_train_and_val_share_no_image_and_are_what_info_says(
     place: Place, seed: int, per_class: int | None, tasks: int
 ) -> None:
-    opened = stream(place, per_class=per_class, tasks=tasks)
+    # Tasks of one class are refused where the task is known.
+    opened = stream(place, per_class=per_class, tasks=tasks, scenario="class" if tasks > 3 else "task")
     parts, exam = opened.open(seed)
     everything: set[int] = set()
     for task in parts:
@@ -114,6 +153,50 @@ def test_val_is_its_share_of_each_class_at_least_one_and_never_all(
     for task in tasks:
         assert np.bincount(task.val.labels).tolist() == [held] * 2
         assert np.bincount(task.train.labels).tolist() == [(per_class or EACH) - held] * 2
+
+
+def test_without_validation_all_of_train_is_trained_on(place: Place) -> None:
+    opened = stream(place, val=0)
+    tasks, _ = opened.open(0)
+    assert [len(task.val) for task in tasks] == [0, 0, 0]
+    assert sum(len(task.train) for task in tasks) == 6 * EACH
+    assert "val: none, all of train is trained on" in opened.info.rule
+    assert opened.info.rule != stream(place).info.rule
+    assert stream(place, "6x1", val=0).info.sizes == ((2, 0, 6),) * 3
+    with pytest.raises(DataError, match=r"has 1 training images and 2 are needed .*or take val=0"):
+        stream(place, "6x1")
+
+
+def test_few_shots_after_the_base_task_are_drawn_per_seed_from_no_validation_image(place: Place) -> None:
+    """CIFAR-100's few-shot class-incremental stream, 60 + 8 x 5 classes of 5 shots."""
+    opened = stream(place, "100x500", tasks=None, init=60, inc=5, shots=5, val=0, scenario="class")
+    assert [sizes[:2] for sizes in opened.info.sizes] == [(60 * 500, 0)] + [(25, 0)] * 8
+    first, second = ([rows(task.train) for task in opened.open(seed)[0]] for seed in (0, 1))
+    assert first[0] == second[0]
+    assert all(one != other for one, other in zip(first[1:], second[1:], strict=True))
+    held = stream(place, "100x500", tasks=None, init=60, inc=5, shots=5, scenario="class")
+    assert [sizes[:2] for sizes in held.info.sizes] == [(60 * 450, 60 * 50)] + [(25, 0)] * 8
+    tasks, _ = held.open(0)
+    assert [set(np.bincount(task.train.labels)) for task in tasks] == [{450}] + [{5}] * 8
+
+
+def test_a_long_tail_falls_along_the_order_to_its_share(place: Place) -> None:
+    """The counts of CIFAR-100-LT and CIFAR-10-LT with an imbalance of 100 (Cao et al., NeurIPS 2019)."""
+    opened = stream(place, "100x500", tasks=None, inc=10, imbalance=0.01, val=0, scenario="class", order=7)
+    tasks, exam = opened.open(0)
+    counts = [count for task in tasks for count in np.bincount(task.train.labels).tolist()]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1], sum(counts)) == (500, 5, 10_847)
+    assert all(len(exam.inputs(task)) == 10 * TESTS for task in exam.tasks)
+    assert (
+        sum(size[0] for size in stream(place, "10x5000", tasks=5, imbalance=0.01, val=0).info.sizes) == 12_406
+    )
+
+
+def test_where_the_order_decides_how_many_images_a_class_gives_the_description_says_so(place: Place) -> None:
+    assert not stream(place, per_class=5).info.sizes_by_order
+    assert stream(place, shots=1).info.sizes_by_order
+    assert stream(place, imbalance=0.5).info.sizes_by_order
 
 
 def test_labels_are_positions_in_the_tasks_classes(place: Place) -> None:
@@ -150,7 +233,7 @@ def test_every_opening_with_one_seed_is_the_same_and_seeds_differ(place: Place) 
     assert prints(0) == prints(0)
     assert not set(prints(0)) & set(prints(1))
     # One pool of images, so that streams over one source share their cached features.
-    assert {i for part in stream(place, tasks=6).open(0)[0] for i in rows(part.val)} == {
+    assert {i for part in stream(place, tasks=6, scenario="class").open(0)[0] for i in rows(part.val)} == {
         i for part in stream(place, tasks=2, scenario="class").open(0)[0] for i in rows(part.val)
     }
 
@@ -216,10 +299,25 @@ def test_mirroring_is_part_of_what_makes_numbers(place: Place) -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"tasks": 4}, "4 tasks do not divide the 6 classes; take tasks=1, 2, 3, 6"),
+        ({"tasks": 4}, r"a task of one class is always right .*6 classes in 4 tasks: 2 of 2, then 2 of 1"),
+        ({"tasks": 7}, "tasks=7 lies outside 1 to 6, the number of classes"),
         ({"tasks": 0}, "tasks=0 lies outside 1"),
+        ({"inc": 2}, "tasks=3 and inc=2 both say how classes are cut"),
+        ({"scenario": "domain", "order": "natural"}, "order=natural has no meaning in a domain stream"),
+        ({"scenario": "domain", "inc": 2}, "inc=2 has no meaning in a domain stream"),
         ({"per_class": 1}, "per_class=1 lies outside 2"),
         ({"val": 1.0}, "val=1.0 lies outside"),
+        ({"val": -0.1}, "val=-0.1 lies outside"),
+        ({"imbalance": 0.0}, "imbalance=0.0 lies outside"),
+        ({"imbalance": 0.01}, "imbalance=0.01 of 20 images leaves 1 of class .*or val=0"),
+        (
+            {"imbalance": 0.01, "val": 0},
+            "imbalance=0.01 of 20 images leaves 0 of class .*a larger imbalance$",
+        ),
+        ({"shots": 21}, "has 20 training images and shots=21 are needed"),
+        ({"shots": 5, "tasks": 1}, "shots=5 counts from the second task, and there is one"),
+        ({"shots": 5, "imbalance": 0.5}, "shots=5 and imbalance=0.5 both say"),
+        ({"shots": 5, "scenario": "domain"}, "shots=5 has no meaning in a domain stream"),
         ({"order": -1}, "order=-1 lies outside 0"),
     ],
 )

@@ -43,6 +43,7 @@ def made(
     *,
     stream="split-cifar100",
     backbone="vit",
+    order=None,
     options=None,
     status="ok",
     minute=0,
@@ -56,7 +57,9 @@ def made(
 ):
     """A record of a run in which every task is scored with about `accuracy` at every step."""
     options = options or {}
-    name = repr((method, seed, stream, backbone, options, minute, sorted(contract.items()), dtype))
+    name = (order or "") + repr(
+        (method, seed, stream, backbone, options, minute, sorted(contract.items()), dtype)
+    )
     key = key or hashlib.sha256(name.encode()).hexdigest()
     draws = np.random.default_rng(int(key[:8], 16)).random((tasks + 1, tasks, n))
     rows = tuple(
@@ -69,7 +72,9 @@ def made(
     return Record(
         **{
             "key": key,
-            "cell": Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=options),
+            "cell": Cell(
+                method=method, stream=stream, backbone=backbone, order=order, seed=seed, options=options
+            ),
             "status": status,
             "reason": "" if ok else "the loss turned NaN",
             "contract": contract,

@@ -73,7 +73,9 @@ RUN = ["run", "--stream", "split-digits?per_class=4", "--backbone", "tiny_vit", 
         (["--method", "ncm", "--seed", "0,-1"], ["the seed '-1' is not"]),
         (["--method", "ncm", "--threads", "0"], ["threads=0"]),
         (["--method", "ncm", "--device", "tpu"], ["device 'tpu' is neither cpu"]),
-        (["--method", "ncm", "--stream", "split-digits?tasks=3"], ["3 tasks do not divide the 10 classes"]),
+        (["--method", "ncm", "--stream", "split-digits?tasks=11"], ["tasks=11 lies outside 1 to 10"]),
+        (["--method", "ncm", "--stream", "split-digits?tasks=10"], ["a task of one class is always right"]),
+        (["--method", "ncm", "--order", "first"], ["order=first is no order"]),
         (["--method", "ncm", "--stream", "split-digits?task=5"], ["'task'; did you mean 'tasks'?", "order"]),
         (["--method", "ncm", "--stream", "split-digits?tasks"], ["'tasks' is no parameter"]),
         (["--method", "ncm", "--stream", "split-digits?tasks=few"], ["tasks=few does not fit"]),
@@ -100,7 +102,7 @@ def test_within_a_matrix_it_is_skipped(
     stream = stream_of(pictures, scenario="class")
     assert cli([*RUN, "--method", "meat,ncm", "--stream", stream, "--results", str(tmp_path)]) == 0
     out, err = capfd.readouterr()
-    assert f"meat on {stream}, tiny_vit, seed 0: skipped, MEAT keeps one set of masks" in err
+    assert f"meat on {stream}, tiny_vit, order 1993, seed 0: skipped, MEAT keeps one set of masks" in err
     assert "skipped" in out
     assert only_record(tmp_path).cell.method == "ncm"
 

@@ -38,7 +38,7 @@ def test_a_run_shows_its_table_and_the_command_for_each_missing_reference(
     assert cli(["run", "--method", "linear_probe", *typed]) == 0
     out, err = capsys.readouterr()
     assert "computing on cpu" in err
-    assert f"linear_probe on {stream_of(pictures)}, tiny_vit, seed 0: started" in err
+    assert f"linear_probe on {stream_of(pictures)}, tiny_vit, order 1993, seed 0: started" in err
     fills = [line[line.index("carryover run") :] for line in out.splitlines() if "carryover run" in line]
     methods = {command[command.index("--method") + 1] for command in map(shlex.split, fills)}
     assert methods == {"ncm", "full_finetune", "joint"}

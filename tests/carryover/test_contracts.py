@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from made_records import CONTRACT, made
 
 from benchmarks.errors import RequestError
+from benchmarks.orders import Order
 from benchmarks.stream import StreamInfo
 from carryover.records.contract import PARTS, Contract, contract_of, differences, same_table
 
@@ -18,7 +19,7 @@ INFO = StreamInfo(
     scenario="class",
     classes=((3, 1), (0, 2)),
     class_names=("a", "b", "c", "d"),
-    order=1993,
+    order=Order("1993", "a generator", (3, 1, 0, 2)),
     data="f00d",
     rule="10 % for validation",
     image_size=(8, 8),
@@ -43,9 +44,8 @@ def test_every_part_is_there():
         ("data", {"image_size": (16, 16)}),
         ("split", {"rule": "20 % for validation"}),
         ("split", {"sizes": ((80, 20, 20), (80, 20, 20))}),
-        ("order", {"order": 7}),
-        ("order", {"order": None}),
-        ("labels", {"classes": ((3, 2), (0, 1))}),
+        ("order", {"order": Order("1993", "another generator", (3, 1, 0, 2))}),
+        ("labels", {"classes": ((3,), (1, 0, 2))}),
         ("labels", {"class_names": ("a", "b", "c", "e")}),
     ],
 )
@@ -54,6 +54,26 @@ def test_what_changes_a_stream_changes_its_part(part, changed):
     assert differences(one, other) == [part]
     assert one.hash != other.hash
     assert one.hashes[part] != other.hashes[part]
+
+
+def test_records_of_several_orders_share_a_contract_and_an_order_of_the_streams_own_is_a_part():
+    """Unequal classes: another order moves images between tasks, not into the stream or out of it."""
+    other = Order("7", "a generator", (0, 3, 2, 1))
+    changed = {"order": other, "classes": ((0, 3), (2, 1)), "sizes": ((80, 12, 25), (100, 8, 15))}
+    one = contract_of(INFO, **RULES)
+    assert contract_of(dataclasses.replace(INFO, **changed), **RULES) == one
+    natural = [dataclasses.replace(INFO, order=None, **each) for each in ({}, {"classes": ((3, 2), (0, 1))})]
+    contracts = [contract_of(info, **RULES) for info in natural]
+    assert differences(*contracts) == ["labels"]
+    assert "order" in differences(one, contracts[0])
+
+
+def test_where_sizes_depend_on_the_order_only_the_images_to_test_are_a_part():
+    few = dataclasses.replace(INFO, sizes_by_order=True)
+    more = dataclasses.replace(few, sizes=((90, 10, 20), (10, 0, 20)))
+    less = dataclasses.replace(few, sizes=((90, 10, 20), (90, 10, 19)))
+    assert contract_of(few, **RULES) == contract_of(more, **RULES)
+    assert differences(contract_of(few, **RULES), contract_of(less, **RULES)) == ["split"]
 
 
 @pytest.mark.parametrize("part", [*RULES, "selection"])

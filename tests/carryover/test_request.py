@@ -72,6 +72,21 @@ def test_a_parameter_of_several_numbers_is_no_list_of_names(text: str, names: tu
     assert typed(backbone=words[words.index("--backbone") + 1]) == request
 
 
+def test_every_order_runs_with_every_seed_and_a_cell_is_typed_with_its_own() -> None:
+    request = typed(order="1993,natural,2+0+1", seed="0,1")
+    drawn = [(cell.order, cell.seed) for cell in request.cells()]
+    assert drawn == [(order, seed) for order in ("1993", "natural", "2+0+1") for seed in (0, 1)]
+    words = request.words(request.cells()[2])
+    assert words[words.index("--order") :][:4] == ["--order", "natural", "--seed", "0"]
+    words = request.words()
+    assert words[words.index("--order") + 1] == "1993,natural,2+0+1"
+    # What fills a row of the table runs with all of them.
+    words = request.words(request.cells()[2], "joint")
+    assert words[words.index("--order") :][:4] == ["--order", "1993,natural,2+0+1", "--seed", "0,1"]
+    assert [cell.order for cell in typed().cells()] == [None]
+    assert "--order" not in typed().words()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

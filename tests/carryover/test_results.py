@@ -37,6 +37,15 @@ def test_a_record_lies_where_the_layout_says(results):
     assert not [name for name in os.listdir(path.parent) if name.startswith(".")]
 
 
+def test_an_order_is_a_part_of_the_place(results):
+    records = [made("meat", 2, order=order) for order in ("1993", "natural", "list-0b019832a2a9", None)]
+    assert [results.write(record).name for record in records] == [
+        f"{order}2-{record.key[:8]}.json"
+        for order, record in zip(("1993-", "natural-", "list-0b019832a2a9-", ""), records, strict=True)
+    ]
+    assert [results.find(record.cell) for record in records] == [[record] for record in records]
+
+
 def test_predictions_come_back_and_hold_no_pickle(results):
     classes = {(1, 0): np.arange(5), (2, 1): np.array([7, 7])}
     path = results.write(made(), classes)

@@ -41,6 +41,39 @@ def test_equal_values_have_exactly_their_mean_and_no_deviation():
     assert Spread.of([]) is None
 
 
+def test_orders_and_seeds_spread_apart():
+    """Three orders with two seeds each: y = mu + o_k + e_ks."""
+    spread = Spread.over([[80, 82], [84, 86], [90, 88]])
+    assert (spread.mean, spread.n, spread.orders) == (85, 6, 3)
+    assert spread.std == pytest.approx(np.sqrt(2))
+    assert spread.order_std == pytest.approx(np.sqrt(15))
+    assert spread.error == pytest.approx(4 / np.sqrt(3)) == pytest.approx(2.31, abs=5e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=2), min_size=2))
+def test_the_spread_over_orders_is_that_of_one_way_analysis_of_variance(by_order):
+    values, seeds = np.array(by_order), len(by_order[0])
+    within = values.var(axis=1, ddof=1).mean()
+    between = values.mean(axis=1).var(ddof=1)
+    spread = Spread.over(by_order)
+    assert spread.mean == pytest.approx(values.mean(), abs=1e-12)
+    assert spread.std**2 == pytest.approx(within, abs=1e-12)
+    assert spread.order_std**2 == pytest.approx(max(0, between - within / seeds), abs=1e-12)
+    assert spread.error**2 == pytest.approx(between / len(values), abs=1e-12)
+
+
+def test_one_order_tells_nothing_of_others_and_one_seed_nothing_of_seeds():
+    assert Spread.over([[0.8, 0.82]]) == Spread.of([0.8, 0.82])
+    assert Spread.over([[0.8, 0.82], []]) == Spread.of([0.8, 0.82])
+    alone = Spread.over([[0.8], [0.9]])
+    assert (alone.std, alone.order_std) == (None, None)
+    assert alone.error == pytest.approx(0.05)
+    assert Spread.over([]) is None
+    # Each order counts alike, however many seeds it has.
+    assert Spread.over([[0.5], [0.7, 0.8, 0.9]]).mean == pytest.approx(0.65)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_the_sign_test_is_the_exact_binomial_one(wins, losses):
@@ -128,9 +161,47 @@ def test_a_comparison_turned_round_is_its_negative():
 
 def test_only_common_seeds_are_compared_and_the_others_named():
     found = compare([made("meat", s) for s in (0, 1, 2)], [made("ncm", s) for s in (1, 2, 5)])
-    assert list(found.differences) == [1, 2]
-    assert found.left_out == (0, 5)
+    assert list(found.differences) == [("1993", 1), ("1993", 2)]
+    assert found.left_out == (("1993", 0), ("1993", 5))
     assert "seed 0, 5" in str(found)
+
+
+def test_only_equal_orders_and_seeds_are_paired():
+    def those(method, accuracy, draws):
+        return [made(method, seed, accuracy, order=order) for order, seed in draws]
+
+    square = [(order, seed) for order in ("7", "1993", "natural") for seed in (0, 1)]
+    a, b = those("meat", 0.8, square), those("ncm", 0.6, [*square[1:], ("8", 0)])
+    found = compare(a, b)
+    assert list(found.differences) == square[1:]
+    assert found.left_out == (("7", 0), ("8", 0))
+    assert "order 7, seed 0; order 8, seed 0" in str(found)
+    # The interval is over the orders' means: the seeds of an order draw no orders.
+    means = [
+        np.mean([d for (of, _), d in found.differences.items() if of == o]) for o in ("7", "1993", "natural")
+    ]
+    assert found.interval == pytest.approx(student_interval([float(mean) for mean in means]))
+    assert found.mean == pytest.approx(np.mean(means))
+    assert "over 5 pairs of order and seed, of 3 orders" in str(found)
+    assert "no interval below 3 orders" in str(compare(a[:4], b[:3]))
+
+
+def test_images_are_not_counted_again_in_each_order():
+    a, b = ([made(method, order=order) for order in ("1", "2")] for method in ("meat", "ncm"))
+    found = compare(a, b)
+    assert found.p_value is None
+    assert "the tasks of each order hold the same images in other places; compare one order" in str(found)
+    assert compare(a[:1], b[:1]).p_value is not None
+
+
+def test_without_a_common_order_there_is_no_pair():
+    with pytest.raises(RequestError, match=r"meat has order 1 with seeds 0 and ncm order 2 with seeds 0"):
+        compare([made("meat", order="1")], [made("ncm", order="2")])
+
+
+def test_before_schema_1_4_the_contract_named_the_order():
+    assert made("meat").draw == ("1993", 0)
+    assert made("meat", contract=CONTRACT | {"order": "as the source has them"}).draw == (None, 0)
 
 
 def test_without_hits_the_images_are_not_compared_and_that_is_said():
@@ -148,7 +219,7 @@ def test_without_hits_the_images_are_not_compared_and_that_is_said():
         ([made("ncm", contract=CONTRACT | {"order": "another"})], "order: "),
         ([made("ncm", contract=CONTRACT | {"selection": "manual"})], "selection: "),
         ([made("ncm", 7)], "common seed"),
-        ([made("ncm", minute=1), made("ncm", minute=2)], "two records of ncm with seed 0"),
+        ([made("ncm", minute=1), made("ncm", minute=2)], "two records of ncm with order 1993, seed 0"),
         (
             [made("ncm", options={"C": 0.5}), made("ncm", 1, options={"lr": 1.0, "C": 2.0})],
             "there are ncm C=0.5 and ncm C=2.0 lr=1.0; .* add -o C=0.5 or -o C=2.0 -o lr=1.0",

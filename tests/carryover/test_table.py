@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from benchmarks.errors import RequestError
 from carryover.metrics.line import Line, Spread, duration, percent, si
 from carryover.records.contract import Contract
 from carryover.records.results import Results
+from carryover.records.row import Row
 from carryover.tables.columns import columns
 from carryover.tables.export import as_csv, as_json, markdown
 from carryover.tables.report import FORMATS, closing_text, report_text
@@ -149,6 +151,58 @@ def test_means_over_different_seeds_are_said_to_be():
     found = table([*three_seeds("meat", 0.8), made("ncm", 0)])
     assert "the means are over different seeds (meat: 0, 1, 2; ncm: 0)" in found.notes
     assert table(three_seeds("meat", 0.8)).notes == ()
+
+
+def in_orders(method, accuracy, orders=("1993", "1994", "natural"), seeds=(0, 1), **fields):
+    return [made(method, seed, accuracy, order=order, **fields) for order in orders for seed in seeds]
+
+
+def test_a_line_over_several_orders_shows_both_deviations_and_the_error_of_its_mean():
+    found = table([*in_orders("meat", 0.8), *in_orders("ncm", 0.6)])
+    line = line_of(found, "meat")
+    assert (line.orders, line.seeds) == (("1993", "1994", "natural"), (0, 1))
+    y = [[r.metrics["accuracy_last"] for r in in_orders("meat", 0.8, [o])] for o in line.orders]
+    assert line.metrics["accuracy_last"] == Spread.over(y)
+    said = drawn(found, 140)
+    assert " · 3 orders (1993, 1994, natural) · " in found.title
+    assert re.search(r"meat +3 +2 +\d\d\.\d\d±\d\.\d\do±\d\.\d\ds +\d\.\d\d ", said)
+    assert "±o: standard deviation over orders" in said
+    (row,) = (row for row in csv.DictReader(io.StringIO(as_csv([found]))) if row["method"] == "meat")
+    assert (row["orders"], row["seeds"]) == ("1993 1994 natural", "0 1")
+    assert float(row["accuracy_last_error"]) == Spread.over(y).error
+    assert float(row["accuracy_last_order_std"]) == Spread.over(y).order_std
+    assert float(row["accuracy_last_std"]) == Spread.over(y).std
+
+
+def test_one_order_is_said_to_be_one_and_shows_the_deviation_over_seeds_alone():
+    found = table(in_orders("meat", 0.8, ["1994"]))
+    assert " · one order (1994) · " in found.title
+    assert percent(found.lines[0], "accuracy_last").count("±") == 1
+    assert not {"orders", "std.\nerror"} & {column.short for column in columns(found)}
+
+
+def test_means_over_different_orders_or_seeds_are_said_to_be():
+    found = table([*in_orders("meat", 0.8), *in_orders("ncm", 0.6, ["1993"])])
+    assert "meat: 1993 with 0 1, 1994 with 0 1, natural with 0 1; ncm: 1993 with 0 1)" in found.notes[1]
+    assert "different orders or seeds" in found.notes[1]
+    found = table(in_orders("meat", 0.8)[1:])
+    assert "not every order has every seed (meat)" in found.notes
+    found = table(in_orders("meat", 0.8, seeds=[0]))
+    assert any(note.startswith("one seed in each order") for note in found.notes)
+    assert "±" not in percent(found.lines[0], "accuracy_last")
+
+
+def test_where_tasks_are_of_unequal_size_accuracies_per_image_stand_beside_those_per_task():
+    def of_sizes(sizes):
+        hits = [Row.scored(2, task, np.arange(n) < right) for task, (n, right) in enumerate(sizes)]
+        before = Row.scored(1, 0, np.arange(sizes[0][0]) < sizes[0][0])
+        return made(rows=(before, Row(step=1, task=1, n=sizes[1][0], correct=0), *hits))
+
+    equal, unequal = (table([of_sizes(sizes)]) for sizes in ([(10, 8), (10, 4)], [(30, 24), (10, 4)]))
+    assert not [column for column in columns(equal) if "micro" in column.full]
+    said = {column.full: column.text(unequal.lines[0]) for column in columns(unequal)}
+    assert (said["accuracy_last %"], said["accuracy_last_micro %"]) == ("60.00", "70.00")
+    assert (said["accuracy_incremental %"], said["accuracy_incremental_micro %"]) == ("80.00", "85.00")
 
 
 def test_notes_of_records_are_told_once():

@@ -28,6 +28,7 @@ GROUPS = ("natural",) * 7 + ("specialised",) * 4 + ("structured",) * 8
 NAMES = tuple(f"{group[:4]}-{number}" for number, group in enumerate(GROUPS))
 TRANSFER = CONTRACT | {
     "protocol": "transfer 1: every task from the start",
+    "order": "as the source has them",
     "scenario": "transfer: a task is scored among its own classes",
     "selection": Rule().describe(),
 }

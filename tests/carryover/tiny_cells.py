@@ -38,6 +38,7 @@ def ready(
     seed: int = 0,
     options: dict[str, str] | None = None,
     *,
+    order: str | None = None,
     store: Store | None = None,
     workers: int = 2,
     numerics: Numerics | None = None,
@@ -47,7 +48,9 @@ def ready(
     place = Place(store or Store.default(), Silent(), workers)
     made = Workshop(place, Conditions(numerics or Numerics(), **conditions))  # type: ignore[arg-type]
     typed = SHORT.get(method, QUICK) if options is None else options
-    return made.ready(Cell(method=method, stream=stream, backbone=backbone, seed=seed, options=dict(typed)))
+    return made.ready(
+        Cell(method=method, stream=stream, backbone=backbone, order=order, seed=seed, options=dict(typed))
+    )
 
 
 def words(method: str, stream: str, results: Path, *more: str, backbone: str = "tiny_vit") -> list[str]:
