@@ -49,7 +49,8 @@ class StreamInfo:
     words; image_size: (H, W) of the stored pixels; sizes: (train, val, test) images of each task;
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
     must know; task_names: shown to people, if tasks have names; groups: the group of each task, if means
-    over groups are reported; selection: how options are chosen by default, "" for the protocol's default.
+    over groups are reported; counts: (training, test) images of each class, in the order of class_names, if
+    known; selection: how options are chosen by default, "" for the protocol's default.
     A few-shot stream has one "task" per source with `episodes` episodes each; episode e of source s has the
     id s * episodes + e.
     """
@@ -70,6 +71,7 @@ class StreamInfo:
     groups: tuple[str, ...] = ()
     episodes: int = 0
     selection: str = ""
+    counts: tuple[tuple[int, int], ...] = ()
 
     @property
     def tasks(self) -> int:

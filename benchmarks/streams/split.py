@@ -20,6 +20,7 @@ from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.naming import canonical
 from benchmarks.seeds import generator
 from benchmarks.sources.lookup import may_mirror, open_source
+from benchmarks.sources.reading import Reading
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
 from benchmarks.streams.shifts import Shift, shifted
@@ -36,7 +37,7 @@ class SplitStream(Stream):
     }
 
     @dataclass(frozen=True)
-    class Parameters:
+    class Parameters(Reading):
         """
         tasks: number of tasks, a divisor of the number of classes (default: the preset's, or 10)
         scenario: task (identity known), class (one growing label space) or domain (one label space)
@@ -70,7 +71,8 @@ class SplitStream(Stream):
         self._parameters = replace(parameters, tasks=tasks, mirror=mirror)
         self._check_ranges()
         self._place = place
-        self._data = open_source(preset.source).load(place.store, place.progress, size=parameters.size)
+        source_of = open_source(preset.source, parameters.reading)
+        self._data = source_of.load(place.store, place.progress, size=parameters.size)
         # Not the name: a folder's path is no part of a split, nor is the way classes are cut into
         # tasks, so that streams over one source share their cached features.
         self._drawn_by = f"{self._data.fingerprint}?per_class={parameters.per_class}"
@@ -151,6 +153,8 @@ class SplitStream(Stream):
             image_size=data.train.inputs.image_size,
             sizes=tuple(sizes),
             mirror=bool(parameters.mirror),
+            notes=data.notes,
+            counts=data.counts,
         )
 
     def _check_ranges(self) -> None:
