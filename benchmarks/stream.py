@@ -78,6 +78,20 @@ class StreamInfo:
         return len(self.classes)
 
     @property
+    def of_one_class(self) -> tuple[int, ...]:
+        """The tasks that have a single class."""
+        return tuple(number for number, classes in enumerate(self.classes) if len(classes) < 2)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and one on tasks of a single class where the task is known at test time."""
+        if not self.of_one_class or self.scenario != "task" or not self.in_sequence:
+            return self.notes
+        said = ", ".join(map(str, self.of_one_class[:6])) + " ..." * (len(self.of_one_class) > 6)
+        alone = f"every method is right on tasks of one class where the task is known: {said}"
+        return (*self.notes, alone)
+
+    @property
     def in_sequence(self) -> bool:
         """Whether one learner meets the tasks one after another; otherwise each has a fresh one."""
         return self.protocol not in ("few_shot", "transfer")

@@ -70,7 +70,7 @@ class OfficialEpisodes(EpisodeSource):
                 f"take way={max(2, len(names))}, or a source that has more"
             )
         counts = np.array([len(rows) for rows in self._rows[split]])
-        return ClassSet(self.name, split, names, counts, shown=self.typed)
+        return ClassSet(self.name, split, names, counts, shown=self.typed, fewest=self._fewest)
 
     def bank(self, split: SplitName, keys: Indices) -> Bank:
         """All images of the split: they are decoded already."""

@@ -153,7 +153,7 @@ class LabelledEpisodes(EpisodeSource):
         counts = np.array([len(self._rows[c]) for c in members])
         called = tuple(names[c] for c in members)
         if self.name not in ALPHABETS:
-            return ClassSet(self.name, split, called, counts, shown=self.typed)
+            return ClassSet(self.name, split, called, counts, shown=self.typed, fewest=self._fewest)
         alphabets = np.array([name.partition("/")[0] for name in called])
         groups = tuple(np.flatnonzero(alphabets == alphabet) for alphabet in dict.fromkeys(alphabets))
         return ClassSet(self.name, split, called, counts, "alphabets", groups)

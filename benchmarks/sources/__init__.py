@@ -2,8 +2,9 @@
 
 - `source`   `Source`, its `SourceData`, and `Rows`, one split before it is decoded
 - `lookup`   `open_source` and `source_names`: from what a user types to a source
-- `local`    a folder on disk, parquet or images; `parquet` and `folder` read the two layouts, `scan` says which
-  files are images, `parts` which parts are train and test; `reading` has what a user may say of all this
+- `local`    a folder on disk, parquet or images; `parquet` and `folder` read the two layouts, `scan` says
+  which files are images, `parts` which parts are train and test; `reading` has what a user may say of all
+  this
 - `listed`   a file that lists images and labels
 - `hub`      the same parquet files from the Hugging Face hub
 - `digits`   scikit-learn's digits, which need no download

@@ -69,7 +69,7 @@ def decode_with_bits(
         formats = [name for magic, name in _MAGIC.items() if data.startswith(magic)] or None
         with Image.open(io.BytesIO(data), formats=formats) as image:
             rgb, used = _rgb(ImageOps.exif_transpose(image), bits)
-            if _deep_colour(data) and max(high for _, high in rgb.getextrema()) < 16:
+            if _deep_colour(data) and np.asarray(rgb).max(initial=0) < 16:
                 raise ValueError(
                     "its 16-bit colours use the lower 12 bits alone; store them over the full range, or in 8 "
                     "bits"

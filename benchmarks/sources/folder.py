@@ -151,8 +151,6 @@ def _at_level(part: Folder, reading: Reading) -> dict[str, list[Folder]]:
                 "folder, or give another depth"
             )
         level = [((*names, name), folder) for names, above in level for name, folder in above.holding.items()]
-    if not level:
-        raise DataError(f"{part.path} holds no folders with images at depth={depth}; give a smaller depth")
     last = Counter(names[-1] for names, _ in level)
     again = next((name for name, count in last.items() if count > 1), None)
     if again is not None and reading.merge is None:

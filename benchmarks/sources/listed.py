@@ -150,11 +150,11 @@ class ListSource:
         rows: dict[str, Rows] = {}
         for split, names in (("train", chosen.train), ("test", chosen.test)):
             parts: list[Rows] = [
-                ListedFiles(f"{self.name} {name or split}", self.file, self._parts[name], self._names)
+                ListedFiles(f"{self.file.stem} {name or split}", self.file, self._parts[name], self._names)
                 for name in names
             ]
             if parts:
-                rows[split] = parts[0] if len(parts) == 1 else JoinedRows(f"{self.name} {split}", parts)
+                rows[split] = parts[0] if len(parts) == 1 else JoinedRows(f"{self.file.stem} {split}", parts)
         return rows
 
     @property
@@ -229,7 +229,7 @@ class ListSource:
                 "or list "
                 "some images"
             )
-        return names, (f"{self.name}: classes in the order of {file.name}: {counted(used)}",)
+        return names, (f"{self.file.stem}: classes in the order of {file.name}: {counted(used)}",)
 
 
 def _entries(file: Path, reading: Reading) -> list[Entry]:

@@ -24,6 +24,7 @@ from benchmarks.sources.folder import BareRows, FolderRows
 from benchmarks.sources.foreign import foreign
 from benchmarks.sources.parquet import Columns, ParquetRows, Unlabelled
 from benchmarks.sources.parts import Chosen, Found, choose, part_in, part_of
+from benchmarks.sources.paths import folder_name
 from benchmarks.sources.reading import Reading
 from benchmarks.sources.rows import JoinedRows, open_all
 from benchmarks.sources.scan import Folder, scan
@@ -62,6 +63,7 @@ class LocalSource:
         self.official = official
         self.terms = terms
         self.notes = notes
+        self._called = folder_name(name) or name  # in notes, which are kept: no path of this machine
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
         """See `Source.load`."""
@@ -91,7 +93,9 @@ class LocalSource:
         said = [*self.notes, *chosen.notes, *self._remarks(chosen)]
         said += [note for table in tables.values() for note in table.notes]
         if bits := max(table.bits for table in tables.values()):
-            said.append(f"{self.name}: 16-bit images are read with {bits} significant bits, black to white")
+            said.append(
+                f"{self._called}: 16-bit images are read with {bits} significant bits, black to white"
+            )
         return pair(train, test, title=self.name, rule=rule, size=size, terms=self.terms, notes=tuple(said))
 
     def load_bare(self, store: Store, progress: Progress, size: int | None = None) -> SourceData | None:
@@ -113,7 +117,7 @@ class LocalSource:
         else:
             return None
         tables = open_all(
-            {"train": BareRows(f"{self.name} images", bare)}, store, progress, size, self.reading.bits
+            {"train": BareRows(f"{self._called} images", bare)}, store, progress, size, self.reading.bits
         )
         train, test = draw_test(tables["train"].images, title=self.name)
         return pair(
@@ -151,7 +155,7 @@ class LocalSource:
         for split, names in (("train", chosen.train), ("test", chosen.test)):
             if names:
                 parts = [self._parts[name] for name in names]
-                rows[split] = parts[0] if len(parts) == 1 else JoinedRows(f"{self.name} {split}", parts)
+                rows[split] = parts[0] if len(parts) == 1 else JoinedRows(f"{self._called} {split}", parts)
         return rows
 
     def _remarks(self, chosen: Chosen) -> list[str]:
@@ -162,9 +166,9 @@ class LocalSource:
             return said
         root, used = self._root, [part.folder for part in rows if isinstance(part, FolderRows)]
         if root not in used:
-            said += [f"{self.name}: left out, {why}: {many(n, 'file')}" for why, n in root.left.items()]
+            said += [f"{self._called}: left out, {why}: {many(n, 'file')}" for why, n in root.left.items()]
             if root.images:
-                said.append(f"{self.name}: left out, in no part: {many(len(root.images), 'file')}")
+                said.append(f"{self._called}: left out, in no part: {many(len(root.images), 'file')}")
         return said
 
     @property
@@ -192,11 +196,11 @@ class LocalSource:
     def _parts(self) -> dict[str, Rows]:
         if self._parquet:
             return {
-                name: ParquetRows(f"{self.name} {name}", tuple(files), self.columns)
+                name: ParquetRows(f"{self._called} {name}", tuple(files), self.columns)
                 for name, (_, files) in self._parquet.items()
             }
         return {
-            name: FolderRows(f"{self.name} {name}", folder, self.reading)
+            name: FolderRows(f"{self._called} {name}", folder, self.reading)
             for name, (_, folder) in self._folders.items()
         }
 

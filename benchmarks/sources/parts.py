@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.errors import DataError
 from benchmarks.sources.counts import some
+from benchmarks.sources.paths import folder_name
 from benchmarks.sources.reading import DRAWN, Reading
 
 WORDS = {
@@ -64,7 +65,7 @@ def choose(
     known unless `reading` says what it is, for two parts of one kind, and where train or test is missing.
     """
     train, test = (_named(source, where, found, text) for text in (reading.train_split, reading.test_split))
-    drawn = reading.test_split == DRAWN
+    drawn, called = reading.test_split == DRAWN, folder_name(source) or source
     said = bool(train or test or drawn)
     usual: dict[str, list[str]] = {"train": [], "test": [], "valid": []}
     for name, part in found.items():
@@ -107,7 +108,7 @@ def choose(
     elif names := _labelled(found, usual["valid"]):
         test, rule = names, "the validation split serves as test"
         notes.append(
-            f"{source}: the validation split {names[0]} serves as test, since {why} (test_split={names[0]} "
+            f"{called}: the validation split {names[0]} serves as test, since {why} (test_split={names[0]} "
             "says "
             f"so, test_split={DRAWN} draws one from train)"
         )
@@ -119,12 +120,12 @@ def choose(
     else:
         rule = ""
         if unlabelled:
-            notes.append(f"{source}: the test images are drawn from {'+'.join(train)}, since {why}")
+            notes.append(f"{called}: the test images are drawn from {'+'.join(train)}, since {why}")
     if reading.train_split:
         rule = "; ".join(filter(None, [rule, f"train: {'+'.join(train)}, as asked"]))
     left = [name for name in found if name not in (*train, *test)]
     if left:
-        notes.append(f"{source}: left out, neither trained nor tested on: {some(left)}")
+        notes.append(f"{called}: left out, neither trained nor tested on: {some(left)}")
     if both := [name for name in train if name in test]:
         raise DataError(f"{source}: {both[0]} cannot be both train_split and test_split; take it out of one")
     return Chosen(tuple(train), tuple(test), rule, tuple(notes))

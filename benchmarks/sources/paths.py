@@ -50,18 +50,17 @@ def _length(pieces: list[str], sign: str) -> int:
     first = _path_of(pieces[0])
     if first is None:
         return 1
-    for end in range(len(pieces), 1, -1):
+    there = {first: 1} if _is_there(first) else {}
+    for end in range(2, len(pieces) + 1):
         whole = _path_of(sign.join(pieces[:end]))
-        if whole is None or whole == first or not _is_there(whole):
-            continue
-        if _is_there(first):
-            raise RequestError(
-                f"{sign.join(pieces[:end])!r} may name one path or several, as both {first} and {whole} are "
-                "there; "
-                f"write \\{sign} for a {sign} within a path"
-            )
-        return end
-    return 1
+        if whole is not None and whole not in there and _is_there(whole):
+            there[whole] = end
+    if len(there) > 1:
+        raise RequestError(
+            f"{sign.join(pieces)!r} may name one path or several, as {' and '.join(there)} are there; write "
+            f"\\{sign} for a {sign} within a path"
+        )
+    return next(iter(there.values()), 1)
 
 
 def _path_of(text: str) -> str | None:
@@ -81,4 +80,4 @@ _PATHS = ("/", "~", "./", "../")
 
 def _is_there(path: str) -> bool:
     """A method's file may be followed by the name of its class."""
-    return os.path.exists(path) or (path.endswith(":") is False and os.path.isfile(path.rpartition(":")[0]))
+    return os.path.exists(path) or os.path.isfile(path.rpartition(":")[0])

@@ -134,6 +134,7 @@ SYSTEM = frozenset(
         *("picasaoriginals", "thumbs.db", "ehthumbs.db", "desktop.ini"),
     )
 )
+# Beside images these are smaller copies of them; elsewhere they may be classes (of gestures).
 _SMALL = frozenset(("thumbs", "thumb", "thumbnails", "thumbnail", "_thumbs", "_thumb", "_thumbnails"))
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
@@ -188,17 +189,17 @@ class Folder:
 
 def scan(path: str) -> Folder:
     """The folder `path` with all below; DataError for a folder of images that cannot be read here."""
-    return _scan(path, linked=False, level=0)
+    return _scan(path, linked=False)
 
 
-def _scan(path: str, *, linked: bool, level: int) -> Folder:
+def _scan(path: str, *, linked: bool) -> Folder:
     here = Folder(path, linked)
     unreadable: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
             if entry.is_dir():
-                if name.startswith(".") or name.lower() in SYSTEM or (level > 1 and name.lower() in _SMALL):
+                if name.startswith(".") or name.lower() in SYSTEM:
                     if count := _images_in(entry.path):
                         here.left[f"in system folders ({name})"] += count
                     continue
@@ -207,7 +208,7 @@ def _scan(path: str, *, linked: bool, level: int) -> Folder:
                     if (stat.st_dev, stat.st_ino) in _ancestors(path):
                         here.left[f"in links that lead back ({name})"] += 1
                         continue
-                here.folders[name] = _scan(entry.path, linked=entry.is_symlink(), level=level + 1)
+                here.folders[name] = _scan(entry.path, linked=entry.is_symlink())
                 continue
             suffix = os.path.splitext(name)[1].lower()
             if name.startswith("."):
@@ -223,6 +224,8 @@ def _scan(path: str, *, linked: bool, level: int) -> Folder:
             else:
                 here.left[f"files that are no images ({suffix or 'no suffix'})"] += 1
     here.images.sort()
+    for name in [name for name in here.folders if name.lower() in _SMALL and here.images]:
+        here.left[f"in system folders ({name})"] += len(here.folders.pop(name).below())
     here.folders = dict(sorted(here.folders.items()))
     _check_unreadable(here, unreadable)
     here.left = +here.left

@@ -15,6 +15,7 @@ from benchmarks.images import Indices, Labelled
 from benchmarks.progress import Progress
 from benchmarks.seeds import generator
 from benchmarks.sources.counts import counted, many
+from benchmarks.sources.paths import folder_name
 from benchmarks.store import Store
 
 DRAWN_RULE = "test drawn: 20 % of each class, fixed by the class's name"
@@ -137,7 +138,8 @@ def pair(
     if size is not None:
         rule += f"; images squashed to {size}x{size} pixels, bicubic"
     digest = hashlib.sha256((train.fingerprint + test.fingerprint).encode())
-    found = (*notes, *_numbered(train.class_names, title), *copies(train, test, title=title))
+    called = folder_name(title) or title
+    found = (*notes, *_numbered(train.class_names, called), *copies(train, test, title=called))
     return SourceData(train, test, train.class_names, digest.hexdigest(), rule, terms, found)
 
 

@@ -89,7 +89,7 @@ def stamp(paths: Iterable[str | Path]) -> str:
     """
     digest = hashlib.sha256()
     gone: list[tuple[str, str]] = []
-    for path in map(os.fspath, paths):
+    for path in map(str, paths):
         try:
             stat = os.stat(path)
         except OSError as error:
@@ -98,11 +98,13 @@ def stamp(paths: Iterable[str | Path]) -> str:
         whole = path if path.startswith("/") else os.path.abspath(path)
         seen = f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0"
         digest.update(os.fsencode(whole) + seen.encode())
+    if len(gone) == 1:
+        ((lost, why),) = gone
+        raise DataError(f"{lost} cannot be read ({why}); restore or remove it")
     if gone:
         named = ", ".join(f"{path} ({why})" for path, why in gone[:NAMED])
         more = f" and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
-        them = "it" if len(gone) == 1 else "them"
-        raise DataError(f"{named}{more} cannot be read; restore or remove {them}")
+        raise DataError(f"{len(gone)} files cannot be read: {named}{more}; restore or remove them")
     return digest.hexdigest()
 
 
@@ -311,9 +313,8 @@ class _Piece:
 
 def _digest(image: Pixels) -> int:
     """64 bits of a hash of the pixels: equal for equal images, by chance for one pair in 10^19."""
-    return int.from_bytes(
-        hashlib.sha1(np.ascontiguousarray(image), usedforsecurity=False).digest()[:8], "little"
-    )
+    digest = hashlib.sha1(memoryview(np.ascontiguousarray(image)), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "little")
 
 
 def _assemble(

@@ -200,7 +200,7 @@ class Workshop:
             plugin, found = stream_class(bare)
             chosen = typed(bare, "parameter", found.Parameters, parameters)
             stream = found(bare, chosen, self.place)
-            _check_classes(stream.info)
+            check_classes(stream.info)
             self._streams[name] = plugin, stream
         return self._streams[name]
 
@@ -295,7 +295,7 @@ def check_config(method: str, config: Any) -> None:
             raise RequestError(f"{method}: the option {name}={value} is negative; take 0 or more")
 
 
-def _check_classes(info: StreamInfo) -> None:
+def check_classes(info: StreamInfo) -> None:
     """RequestError where there is nothing to tell apart: every method would be right."""
     if info.protocol == "few_shot":
         return
@@ -305,13 +305,13 @@ def _check_classes(info: StreamInfo) -> None:
             "the "
             "folders of its source are the classes"
         )
-    alone = [number for number, task in enumerate(info.classes) if len(task) < 2]
-    if alone and info.scenario == "task":
+    alone = info.of_one_class
+    if alone and info.protocol == "transfer":
         name = info.task_names[alone[0]] if info.task_names else f"task {alone[0]}"
         raise RequestError(
             f"{info.name}: {name} has one class, {info.class_names[info.classes[alone[0]][0]]!r}, so that "
             "every "
-            "method is right where the task is known; take fewer tasks, or scenario=class"
+            "method is right; check that the folders of its source are the classes, or leave it out"
         )
 
 

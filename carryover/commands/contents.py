@@ -23,7 +23,7 @@ def contents(info: StreamInfo) -> list[str]:
         tasks += " over the same classes"
     lines = [f"{info.name}: {tasks}, {len(info.class_names)} classes, {images}"]
     lines += [f"  {line}" for line in _classes(info)]
-    return [*lines, *(f"  note: {note}" for note in info.notes)]
+    return [*lines, *(f"  note: {note}" for note in info.remarks)]
 
 
 def _classes(info: StreamInfo) -> list[str]:

@@ -50,7 +50,7 @@ class Loaded:
 def sources():
     """`split:N` is a source of N classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "open_source", lambda name: Loaded(data_of(int(name))))
+        patch.setattr(split, "open_source", lambda name, reading: Loaded(data_of(int(name))))
         yield
 
 
