@@ -20,6 +20,7 @@ from benchmarks.seeds import generator
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Digests = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +28,13 @@ class Chunk:
     """Some rows of one table.
 
     table: (M, H, W, 3) uint8, usually memory-mapped; rows: (N,) int64 into it; content: the
-    fingerprint of the whole table's pixels.
+    fingerprint of the whole table's pixels; digests: (M,) a hash of each image's pixels, if known.
     """
 
     table: Pixels
     rows: Indices
     content: str
+    digests: Digests | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,6 +71,12 @@ class Inputs:
         """(N,) row ids, each within its own table."""
         return np.concatenate([chunk.rows for chunk in self.chunks])
 
+    @property
+    def digests(self) -> Digests | None:
+        """(N,) a hash of each image's pixels, None if a table has none."""
+        found = [chunk.digests[chunk.rows] for chunk in self.chunks if chunk.digests is not None]
+        return np.concatenate(found) if len(found) == len(self.chunks) else None
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the pixels' identity and order; equal for equal images in equal order of chunks."""
@@ -89,7 +97,7 @@ class Inputs:
         wanted = np.arange(len(self))[indices]
         if len(self.chunks) == 1:
             chunk = self.chunks[0]
-            return Inputs([Chunk(chunk.table, chunk.rows[wanted], chunk.content)])
+            return Inputs([Chunk(chunk.table, chunk.rows[wanted], chunk.content, chunk.digests)])
         # Runs of one chunk stay together, so that the given order is kept.
         owner = np.searchsorted(self._ends, wanted, side="right")
         cuts = np.flatnonzero(np.diff(owner)) + 1
@@ -98,7 +106,8 @@ class Inputs:
             number = int(owner[run[0]]) if len(run) else 0
             chunk = self.chunks[number]
             start = self._ends[number] - len(chunk.rows)
-            picked.append(Chunk(chunk.table, chunk.rows[wanted[run] - start], chunk.content))
+            rows = chunk.rows[wanted[run] - start]
+            picked.append(Chunk(chunk.table, rows, chunk.content, chunk.digests))
         return Inputs(picked)
 
     def random_order(self) -> Indices:

@@ -52,7 +52,8 @@ class StreamInfo:
     sizes_by_order: whether the training images of a class depend on its place in the order;
     mirror: whether an image flipped left to right keeps its class; notes: what a reader of a table
     must know; task_names: shown to people, if tasks have names; groups: the group of each task, if means
-    over groups are reported; selection: how options are chosen by default, "" for the protocol's default.
+    over groups are reported; counts: (training, test) images of each class, in the order of class_names, if
+    known; selection: how options are chosen by default, "" for the protocol's default.
     A few-shot stream has one "task" per source with `episodes` episodes each; episode e of source s has the
     id s * episodes + e.
     """
@@ -74,10 +75,25 @@ class StreamInfo:
     episodes: int = 0
     selection: str = ""
     sizes_by_order: bool = False
+    counts: tuple[tuple[int, int], ...] = ()
 
     @property
     def tasks(self) -> int:
         return len(self.classes)
+
+    @property
+    def of_one_class(self) -> tuple[int, ...]:
+        """The tasks that have a single class."""
+        return tuple(number for number, classes in enumerate(self.classes) if len(classes) < 2)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and one on tasks of a single class where the task is known at test time."""
+        if not self.of_one_class or self.scenario != "task" or not self.in_sequence:
+            return self.notes
+        said = ", ".join(map(str, self.of_one_class[:6])) + " ..." * (len(self.of_one_class) > 6)
+        alone = f"every method is right on tasks of one class where the task is known: {said}"
+        return (*self.notes, alone)
 
     @property
     def in_sequence(self) -> bool:

@@ -12,7 +12,8 @@ from benchmarks.images import Indices
 
 Structure = Literal["flat", "alphabets", "graph"]
 
-FEWEST_CLASSES = 5
+FEWEST_CLASSES = 5  # of an episode of Meta-Dataset
+FEWEST_WAY = 2  # of any episode
 FEWEST_IMAGES = 2  # one to learn from, one to ask
 _MOST_IMAGES = 2**31  # numbers of images are drawn from 32 random bits
 
@@ -24,8 +25,8 @@ class ClassSet:
     names: of the C classes; counts: (C,) images of each class; structure: how classes are chosen; groups:
     positions of classes: for "alphabets" the characters of each alphabet, for "graph" the leaves of each node
     that an episode may be drawn from, for "flat" none; shown: the source's name in errors, if it differs from
-    the one in seeds. DataError, naming source, split and class, for fewer than 5 classes (in any group) or
-    fewer than 2 images of a class.
+    the one in seeds; fewest: classes. DataError, naming source, split and class, for fewer than those, fewer
+    than 5 in any group, or fewer than 2 images of a class.
     """
 
     source: str
@@ -35,6 +36,7 @@ class ClassSet:
     structure: Structure = "flat"
     groups: tuple[Indices, ...] = ()
     shown: str = ""
+    fewest: int = FEWEST_CLASSES
 
     @property
     def where(self) -> str:
@@ -58,9 +60,9 @@ class ClassSet:
                 f"{where}: {len(self.names)} classes, but image counts of {self.counts.size}; give one for "
                 "each class."
             )
-        if len(self.names) < FEWEST_CLASSES:
+        if len(self.names) < self.fewest:
             raise DataError(
-                f"{where}: {len(self.names)} classes; an episode needs at least {FEWEST_CLASSES}, so add "
+                f"{where}: {len(self.names)} classes; an episode needs at least {self.fewest}, so add "
                 "classes or leave the split out."
             )
         for position in np.flatnonzero((self.counts < FEWEST_IMAGES) | (self.counts >= _MOST_IMAGES))[:1]:

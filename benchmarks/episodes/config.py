@@ -22,7 +22,9 @@ class EpisodeConfig:
     An episode has least_way to most_way classes, at most most_queries query images of each class (as
     many of every class) and at most most_support support images. counted_per_class bounds what one
     class adds to the size of the support set, not its shots. Class weights are the class sizes times
-    exp(u), u uniform in [-log_weight, log_weight). RequestError for values out of range.
+    exp(u), u uniform in [-log_weight, log_weight). With shots, an episode is N ways and K shots instead:
+    exactly most_way classes of `shots` support and most_queries query images each. RequestError for values
+    out of range.
     """
 
     least_way: int = 5
@@ -31,6 +33,7 @@ class EpisodeConfig:
     most_support: int = 500
     counted_per_class: int = 100
     log_weight: float = math.log(2)
+    shots: int | None = None
 
     def __post_init__(self) -> None:
         least = {"most_way": self.least_way, "least_way": 2, "most_queries": 1, "counted_per_class": 1}
@@ -43,6 +46,11 @@ class EpisodeConfig:
                 raise RequestError(
                     f"{name} of an episode is {value!r}; take a whole number from {low}{said} to {high}."
                 )
+        if self.shots is not None and not 1 <= self.shots <= _MOST["most_queries"]:
+            raise RequestError(
+                f"shots of an episode is {self.shots!r}; take a whole number from 1 to "
+                f"{_MOST['most_queries']}."
+            )
         if not 0 <= self.log_weight <= _MOST_LOG_WEIGHT:
             raise RequestError(
                 f"log_weight of an episode is {self.log_weight!r}; take a number from 0 to "
@@ -51,6 +59,8 @@ class EpisodeConfig:
 
     def queries(self, sizes: Indices) -> int:
         """q, the query images of each class, if the classes of the episode have `sizes` (N,) images."""
+        if self.shots is not None:
+            return self.most_queries
         return min(self.most_queries, int(sizes.min()) // 2)
 
     def support_size(self, beta: float, left: Indices) -> int:
@@ -64,6 +74,12 @@ class EpisodeConfig:
 
     def describe(self) -> str:
         """In words; two that draw differently are described differently."""
+        if self.shots is not None:
+            return (
+                f"episodes of {self.most_way} ways and {self.shots} shots, {self.most_queries} query images "
+                "of each "
+                "class, classes drawn from all of the split"
+            )
         factor = "log 2" if self.log_weight == math.log(2) else repr(self.log_weight)
         return (
             f"Meta-Dataset episodes of {self.least_way} to {self.most_way} classes, at most "

@@ -73,11 +73,31 @@ class Sampler:
                 f"{where}: flat_share of episodes is {self.flat_share!r}; only training may ignore the "
                 f"{classes.structure}, so take 0."
             )
+        if (shots := self.config.shots) is not None:
+            self._check_exact(shots)
+            return
         smallest = min((len(group) for group in classes.groups), default=len(classes.names))
         if smallest < self.config.least_way:
             raise RequestError(
                 f"{where}: an episode needs at least {self.config.least_way} classes, but there are only "
                 f"{smallest}; take least_way={smallest} or fewer."
+            )
+
+    def _check_exact(self, shots: int) -> None:
+        """RequestError where N ways and K shots cannot be drawn."""
+        classes, config = self.classes, self.config
+        if len(classes.names) < config.most_way:
+            raise RequestError(
+                f"{classes.where}: an episode has way={config.most_way} classes, but there are only "
+                f"{len(classes.names)}; take fewer ways."
+            )
+        needed = shots + config.most_queries
+        few = np.flatnonzero(classes.counts < needed)
+        if len(few):
+            raise RequestError(
+                f"{classes.where}: class {classes.names[few[0]]!r} has {classes.counts[few[0]]} images, "
+                "fewer than "
+                f"shots={shots} and queries={config.most_queries} need; take fewer of either."
             )
 
     def draw(self, number: int) -> Draw:
@@ -100,7 +120,7 @@ class Sampler:
     def _choose(self, bits: np.random.PCG64) -> Indices:
         """(N,) positions of the episode's classes, in its order."""
         classes, config = self.classes, self.config
-        whole = not classes.groups
+        whole = not classes.groups or config.shots is not None
         if self.flat_share and classes.groups:
             whole = float(_uniform(bits, 1)[0]) < self.flat_share
         if whole:
@@ -113,7 +133,8 @@ class Sampler:
 
     def _way(self, bits: np.random.PCG64, available: int) -> int:
         """N ~ U{least_way..min(most_way, available)}."""
-        least, most = self.config.least_way, min(self.config.most_way, available)
+        most = min(self.config.most_way, available)
+        least = self.config.least_way if self.config.shots is None else most
         return least + _below(bits, most - least + 1)
 
     def _shots(self, bits: np.random.PCG64, sizes: Indices, queries: int) -> Indices:
@@ -123,6 +144,8 @@ class Sampler:
         min(floor(p_c (T - N)) + 1, r_c), p_c proportional to n_c exp(u_c).
         """
         config, way, left = self.config, len(sizes), sizes - queries
+        if config.shots is not None:
+            return np.full(way, config.shots)
         chance = _uniform(bits, way + 1)
         total = config.support_size(float(chance[0]), left)
         weights = sizes * _exp((2 * chance[1:] - 1) * config.log_weight)

@@ -94,11 +94,18 @@ class LabelledEpisodes(EpisodeSource):
 
     60 % of the classes are for training, 20 % for validation and 20 % for testing; Omniglot and the glyphs
     are split by whole alphabets. whole: all classes are for testing; per_class: images of each class that
-    may be drawn.
+    may be drawn; fewest: classes of the smallest episode.
     """
 
     def __init__(
-        self, name: str, data: SourceData, mirror: bool, *, whole: bool, per_class: int | None
+        self,
+        name: str,
+        data: SourceData,
+        mirror: bool,
+        *,
+        whole: bool,
+        per_class: int | None,
+        fewest: int = FEWEST_CLASSES,
     ) -> None:
         self.typed = name
         self.name = name
@@ -106,6 +113,8 @@ class LabelledEpisodes(EpisodeSource):
         if folder is not None:  # it may be moved or copied: its episodes stay those of its images
             self.name = f"folder {data.fingerprint[:8]}"
             self.notes = (f"{self.name}: the images of {folder}",)
+        self.notes += data.notes
+        self._fewest = fewest
         self.mirror = mirror
         self._whole = whole
         self._data = data
@@ -126,25 +135,25 @@ class LabelledEpisodes(EpisodeSource):
         return self._data.fingerprint
 
     def has(self, split: SplitName) -> bool:
-        return len(self._splits[split]) >= FEWEST_CLASSES
+        return len(self._splits[split]) >= self._fewest
 
     def classes(self, split: SplitName) -> ClassSet:
         names = self._data.class_names
         members = self._splits[split]
-        if len(members) < FEWEST_CLASSES:
+        if len(members) < self._fewest:
             if self._whole:
                 raise DataError(
-                    f"{self.typed} has {len(names)} classes, and an episode needs {FEWEST_CLASSES}; take a "
-                    "source that has more"
+                    f"{self.typed} has {len(names)} classes, and an episode needs {self._fewest}; take "
+                    f"way={max(2, len(names))} for episodes of so many, or a source that has more"
                 )
             raise DataError(
                 f"{self.typed}: the {split} split has {len(members)} of {len(names)} classes, and an episode "
-                f"needs {FEWEST_CLASSES}; take classes=all to test on all of them, or a source that has more"
+                f"needs {self._fewest}; take classes=all to test on all of them, or a source that has more"
             )
         counts = np.array([len(self._rows[c]) for c in members])
         called = tuple(names[c] for c in members)
         if self.name not in ALPHABETS:
-            return ClassSet(self.name, split, called, counts, shown=self.typed)
+            return ClassSet(self.name, split, called, counts, shown=self.typed, fewest=self._fewest)
         alphabets = np.array([name.partition("/")[0] for name in called])
         groups = tuple(np.flatnonzero(alphabets == alphabet) for alphabet in dict.fromkeys(alphabets))
         return ClassSet(self.name, split, called, counts, "alphabets", groups)

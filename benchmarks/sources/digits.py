@@ -21,6 +21,7 @@ TERMS = "CC BY 4.0 (UCI Machine Learning Repository)"
 
 class _Rows:
     title = "digits"
+    notes: tuple[str, ...] = ()
 
     def identity(self) -> str:
         return "sklearn.datasets.load_digits, lossless, 255/16"  # the data has not changed since 2010

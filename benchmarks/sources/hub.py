@@ -13,6 +13,7 @@ from benchmarks.errors import DataError, pip_install
 from benchmarks.progress import Progress
 from benchmarks.sources.local import LocalSource
 from benchmarks.sources.parquet import Columns
+from benchmarks.sources.reading import Reading
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 
@@ -24,20 +25,35 @@ class HubSource:
     """
 
     def __init__(
-        self, name: str, repository: str, *, looked: str, columns: Columns | None, terms: str = ""
+        self,
+        name: str,
+        repository: str,
+        *,
+        looked: str,
+        columns: Columns | None,
+        terms: str = "",
+        reading: Reading | None = None,
     ) -> None:
         self.name = name
         self.repository = repository
         self.looked = looked
         self.columns = columns
         self.terms = terms
+        self.reading = reading
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
         """See `Source.load`; DataError also when the hub cannot be reached or must not be."""
         return (self._cached() or self._local(self._download())).load(store, progress, size)
 
     def _local(self, folder: Path) -> LocalSource:
-        return LocalSource(self.name, folder, columns=self.columns, official=True, terms=self.terms)
+        return LocalSource(
+            self.name,
+            folder,
+            columns=self.columns,
+            official=True,
+            terms=self.terms,
+            reading=self.reading,
+        )
 
     def _cached(self) -> LocalSource | None:
         """What an earlier download left, if it is complete."""

@@ -1,39 +1,46 @@
 """A folder on disk as a source: which files are its splits, and which of them serve as train and test.
 
 Parquet files go by their names (`train-00000-of-00005.parquet`, `data/test-...`, `train/0000.parquet`),
-image folders by `train/`, `test/`, `valid/`, `val/`, `validation/`. Without a test split, the validation
-split serves as test; without either, a fifth of each class is drawn.
+image folders by `train/`, `test/`, `val/` and the like (`parts`). Without a test split that has labels, the
+validation split serves as test; without either, a fifth of each class is drawn; both are said.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.errors import DataError
+from benchmarks.images import Labelled
 from benchmarks.progress import Progress
-from benchmarks.sources.folder import FolderRows, subfolders
-from benchmarks.sources.parquet import Columns, ParquetRows
+from benchmarks.sources.counts import many, some
+from benchmarks.sources.folder import BareRows, FolderRows
+from benchmarks.sources.foreign import foreign
+from benchmarks.sources.parquet import Columns, ParquetRows, Unlabelled
+from benchmarks.sources.parts import Chosen, Found, choose, part_in, part_of
+from benchmarks.sources.paths import folder_name
+from benchmarks.sources.reading import Reading
+from benchmarks.sources.rows import JoinedRows, open_all
+from benchmarks.sources.scan import Folder, scan
 from benchmarks.sources.source import DRAWN_RULE, Rows, SourceData, draw_test, pair
-from benchmarks.sources.table import open_table
 from benchmarks.store import Store
 
-SPLITS = {
-    "train": "train",
-    "test": "test",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-}
-_SPLIT = re.compile(rf"(?:^|[._-])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[._-])", re.I)
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet$")
+# What tells the files of one split apart: shard numbers, hashes, counters.
+_COUNTER = re.compile(r"([-_.](\d+|of|[0-9a-f]{8,}|[0-9a-f-]{30,}|c000|snappy))+$|^\d+$")
 
 
 class LocalSource:
     """The folder `path` under the name that a user typed.
 
-    official: the data set has a test split of its own, so none is ever drawn.
+    official: the data set has a test split of its own, so none is ever drawn; known: columns where `reading`
+    names none.
     """
 
     def __init__(
@@ -44,108 +51,279 @@ class LocalSource:
         columns: Columns | None = None,
         official: bool = False,
         terms: str = "",
+        reading: Reading | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.path = path
-        self.columns = columns or Columns()
+        self.reading = reading or Reading()
+        asked = Columns(self.reading.image_column or None, self.reading.label_column or None)
+        known = columns or Columns()
+        self.columns = Columns(asked.image or known.image, asked.label or known.label)
         self.official = official
         self.terms = terms
+        self.notes = notes
+        self._called = folder_name(name) or name  # in notes, which are kept: no path of this machine
 
     def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
         """See `Source.load`."""
-        try:
-            splits = self.splits()
-            tables = {name: open_table(rows, store, progress, size) for name, rows in splits.items()}
-        except PermissionError as error:
-            raise DataError(
-                f"{error.filename} cannot be read; give yourself permission to read it, or copy it"
-            ) from error
+        found = dict(self._found)
+        while True:
+            chosen = choose(self.name, self.path, found, self.reading, self.official)
+            try:
+                tables = open_all(self._rows(chosen), store, progress, size, self.reading.bits)
+                break
+            except PermissionError as error:
+                raise DataError(
+                    f"{error.filename} cannot be read; give yourself permission to read it, or copy it"
+                ) from error
+            except Unlabelled:
+                usual = [name for name in chosen.test if found[name].labelled]
+                if self.reading.test_split or not usual:
+                    raise
+                # Its labels were looked for and are not there; what is broken in train is raised next time.
+                for name in usual:
+                    found[name] = dataclasses.replace(found[name], labelled=False)
+        train, rule = tables["train"].images, chosen.rule
         if "test" in tables:
-            train, test = tables["train"], tables["test"]
-            rule = "official train and test" if self.official else "test as stored"
-        elif "valid" in tables:
-            train, test = tables["train"], tables["valid"]
-            rule = "the validation split serves as test"
+            test = tables["test"].images
         else:
-            train, test = draw_test(tables["train"], title=self.name)
-            rule = DRAWN_RULE
-        return pair(train, test, title=self.name, rule=rule, size=size, terms=self.terms)
+            train, test = draw_test(train, title=self.name)
+            rule = "; ".join(filter(None, [DRAWN_RULE, rule]))
+        said = [*self.notes, *chosen.notes, *self._remarks(chosen)]
+        said += [note for table in tables.values() for note in table.notes]
+        if bits := max(table.bits for table in tables.values()):
+            said.append(
+                f"{self._called}: 16-bit images are read with {bits} significant bits, black to white"
+            )
+        return pair(train, test, title=self.name, rule=rule, size=size, terms=self.terms, notes=tuple(said))
+
+    def load_bare(self, store: Store, progress: Progress, size: int | None = None) -> SourceData | None:
+        """As `load`, of images in no class folders, all of one nameless class; None if they have labels.
+
+        A fifth is held out as test.
+        """
+        if self._parquet or not self.path.is_dir():
+            return None
+        root = self._root
+        parts = {name: folder for name, folder in root.holding.items() if part_of(name)}
+        if root.images and not root.holding:
+            bare = root
+        elif parts and len(parts) == len(root.holding) and not any(f.holding for f in parts.values()):
+            of_train = [folder for name, folder in parts.items() if part_of(name) == "train"]
+            if len(of_train) != 1:
+                return None
+            bare = of_train[0]
+        else:
+            return None
+        tables = open_all(
+            {"train": BareRows(f"{self._called} images", bare)}, store, progress, size, self.reading.bits
+        )
+        train, test = draw_test(tables["train"].images, title=self.name)
+        return pair(
+            train, test, title=self.name, rule=f"bare images; {DRAWN_RULE}", size=size, terms=self.terms
+        )
+
+    def class_parts(
+        self, store: Store, progress: Progress, size: int | None = None
+    ) -> Mapping[str, Labelled] | None:
+        """Train, valid and test where each has its own classes, as in few-shot data sets; None otherwise."""
+        kinds: dict[str, Rows] = {}
+        if self.reading.train_split or self.reading.test_split:
+            return None
+        for name, part in self._found.items():
+            if part.kind is None or part.kind in kinds or not part.labelled:
+                return None
+            kinds[part.kind] = self._parts[name]
+        if not {"train", "test"} <= set(kinds):
+            return None
+        try:
+            occurring = {kind: _occurring(rows) for kind, rows in kinds.items()}
+        except Unlabelled:
+            return None
+        if sum(map(len, occurring.values())) != len(set().union(*occurring.values())):
+            return None
+        tables = open_all(kinds, store, progress, size, self.reading.bits)
+        return {kind: _only(table.images) for kind, table in tables.items()}
 
     def splits(self) -> dict[str, Rows]:
-        """The splits in use: train, and test or valid if there is one; DataError if files are missing."""
+        """The splits in use: train, and test if there is one; DataError if files are missing."""
+        return self._rows(choose(self.name, self.path, self._found, self.reading, self.official))
+
+    def _rows(self, chosen: Chosen) -> dict[str, Rows]:
+        rows = {}
+        for split, names in (("train", chosen.train), ("test", chosen.test)):
+            if names:
+                parts = [self._parts[name] for name in names]
+                rows[split] = parts[0] if len(parts) == 1 else JoinedRows(f"{self._called} {split}", parts)
+        return rows
+
+    def _remarks(self, chosen: Chosen) -> list[str]:
+        """On the folders in use, as they are now."""
+        rows = [self._parts[name] for name in (*chosen.train, *chosen.test)]
+        said = [remark for part in rows if isinstance(part, FolderRows) for remark in part.remarks]
+        if self._parquet or not rows:
+            return said
+        root, used = self._root, [part.folder for part in rows if isinstance(part, FolderRows)]
+        if root not in used:
+            said += [f"{self._called}: left out, {why}: {many(n, 'file')}" for why, n in root.left.items()]
+            if root.images:
+                said.append(f"{self._called}: left out, in no part: {many(len(root.images), 'file')}")
+        return said
+
+    @property
+    def _found(self) -> dict[str, Found]:
+        """The parts by the names that they have there."""
         if not self.path.is_dir():
             what = "is a file, not a folder" if self.path.exists() else "does not exist"
             raise DataError(
                 f"{self.name}: the folder {self.path} {what}; give one that holds images or parquet files"
             )
-        found = self._parquet() or self._folders()
-        if not found:
-            what = "holds no class folders" if any(self.path.iterdir()) else "is empty"
-            raise DataError(
-                f"{self.name}: {self.path} {what}; put images there (CLASS/*.jpg or train/CLASS/*.jpg) "
-                "or parquet files (train.parquet, test.parquet)"
+        self.reading.check(self.name)
+        if self._parquet:
+            why = "its files are parquet"
+            self.reading.refuse(
+                self.name, why, but=("train_split", "test_split", "image_column", "label_column", "bits")
             )
-        if "train" not in found:
-            raise DataError(f"{self.name}: {self.path} has {', '.join(found)} but no train split; add one")
-        if self.official and "test" not in found:
-            raise DataError(
-                f"{self.name}: {self.path} has no test split, but {self.name} comes with one; add its files"
-            )
-        if "test" in found:
-            found.pop("valid", None)
-        return found
+            return {name: Found(kind) for name, (kind, _) in self._parquet.items()}
+        why = "its files are images in folders"
+        self.reading.refuse(self.name, why, but=("depth", "merge", "train_split", "test_split", "bits"))
+        if self._folders:
+            return {name: Found(kind, bool(folder.holding)) for name, (kind, folder) in self._folders.items()}
+        raise self._nothing()
 
-    def _parquet(self) -> dict[str, Rows]:
+    @cached_property
+    def _parts(self) -> dict[str, Rows]:
+        if self._parquet:
+            return {
+                name: ParquetRows(f"{self._called} {name}", tuple(files), self.columns)
+                for name, (_, files) in self._parquet.items()
+            }
+        return {
+            name: FolderRows(f"{self._called} {name}", folder, self.reading)
+            for name, (_, folder) in self._folders.items()
+        }
+
+    def _nothing(self) -> DataError:
+        """The error for a folder without anything that is read here."""
+        other = foreign(self.path)
+        if self._root.images:
+            return DataError(
+                f"{self.name}: {self.path} holds images but no class folders; put them into CLASS/ or "
+                "train/CLASS/ (`carryover pretrain` takes them as they are, without labels)"
+            )
+        empty = not any(self.path.iterdir())
+        what = f"holds {other}" if other else "is empty" if empty else "holds no class folders"
+        return DataError(
+            f"{self.name}: {self.path} {what}; put images there (CLASS/*.jpg or train/CLASS/*.jpg) "
+            "or parquet files (train.parquet, test.parquet)"
+        )
+
+    @cached_property
+    def _root(self) -> Folder:
+        try:
+            return scan(str(self.path))
+        except PermissionError as error:
+            raise DataError(
+                f"{error.filename} cannot be read; give yourself permission to read it, or copy it"
+            ) from error
+
+    @cached_property
+    def _parquet(self) -> dict[str, tuple[str | None, list[Path]]]:
+        """Kind and files of each split, by name; empty if there are no parquet files."""
         files: list[Path] = []
         for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):  # as a file, in data/, in CONFIG/train/
             files = files or sorted(
                 file for file in self.path.glob(pattern) if not _hidden(file.relative_to(self.path))
             )
-        splits: dict[str, list[Path]] = {}
+        splits: dict[str, tuple[str | None, list[Path]]] = {}
         places = set()
         for file in files:
             inside = file.relative_to(self.path)
-            match = _SPLIT.search(inside.name)
-            words = [match[1]] if match else [part for part in inside.parent.parts if part.lower() in SPLITS]
-            splits.setdefault(SPLITS[words[0].lower()] if words else "train", []).append(file)
-            places.add("/".join(part for part in inside.parent.parts if part.lower() not in SPLITS))
+            name, kind = _split_of(inside)
+            splits.setdefault(name, (kind, []))[1].append(file)
+            folders = [part for part in inside.parent.parts if part != name and not part_of(part)]
+            places.add("/".join(folders))
         if len(places) > 1:
             named = ", ".join(sorted(place or "." for place in places))
             raise DataError(
                 f"{self.name}: {self.path} holds parquet files of several data sets (in {named}); "
                 "name the one folder that is meant"
             )
-        for parts in splits.values():
+        for _, parts in splits.values():
             _check_shards(self.name, parts)
-        return {
-            split: ParquetRows(f"{self.name} {split}", tuple(parts), self.columns)
-            for split, parts in splits.items()
-        }
+        if len(splits) == 1 and (name := next(iter(splits))) and splits[name][0] is None:
+            return {"train": ("train", files)}  # the only one there is
+        return splits
 
-    def _folders(self) -> dict[str, Rows]:
-        folders = subfolders(self.path)
-        named = {SPLITS[folder.name.lower()]: folder for folder in folders if folder.name.lower() in SPLITS}
-        if "train" in named:
-            for folder in named.values():
-                if not subfolders(folder):
-                    raise DataError(
-                        f"{folder} holds no class folders; put its images into {folder.name}/CLASS/"
-                    )
-            return {split: FolderRows(f"{self.name} {split}", folder) for split, folder in named.items()}
-        if named and len(named) == len(folders):
-            return {split: FolderRows(f"{self.name} {split}", folder) for split, folder in named.items()}
-        return {"train": FolderRows(f"{self.name} train", self.path)} if folders else {}
+    @cached_property
+    def _folders(self) -> dict[str, tuple[str | None, Folder]]:
+        """Kind and folder of each part, by name; empty if there are no folders with images."""
+        root = self._root
+        holding = root.holding
+        for name, folder in root.folders.items():
+            if part_of(name) and not folder.any and holding:
+                raise DataError(f"{folder.path} holds no images; put its images there, or remove the folder")
+        asked = f"{self.reading.train_split}+{self.reading.test_split}".split("+")
+        parts = {name: folder for name, folder in holding.items() if part_of(name) or name in asked}
+        if any(folder.holding for folder in parts.values()) and not self._classes_have_parts_names(parts):
+            return {name: (part_of(name), folder) for name, folder in holding.items()}
+        if parts and len(parts) == len(holding) and not self.reading.depth:
+            flat = next(iter(parts.values()))
+            raise DataError(
+                f"{flat.path} holds images but no class folders; put its images into "
+                f"{flat.path.rpartition('/')[2]}/CLASS/, or add depth=1 if {some(parts)} are classes "
+                "(`carryover pretrain` takes images without labels)"
+            )
+        if len(parts) > 1 and not self.reading.depth:
+            raise DataError(
+                f"{self.name}: {some(parts)} in {self.path} hold images but no class folders, beside "
+                f"{some([name for name in holding if name not in parts], 3)}; add depth=1 if all these are "
+                "classes"
+            )
+        # A class may be called train: a folder of images among others.
+        return {"train": ("train", root)} if root.folders and holding else {}
+
+    def _classes_have_parts_names(self, parts: Mapping[str, Folder]) -> bool:
+        """Whether the folders called like parts are classes, with folders within them."""
+        rest = [folder for name, folder in self._root.holding.items() if name not in parts]
+        beside = bool(rest) and all(folder.images for folder in rest)
+        return beside and all(folder.images for folder in parts.values()) and len(parts) == 1
+
+
+def _occurring(rows: Rows) -> set[str]:
+    """The names of the classes that have images."""
+    labels, names = rows.labels()
+    return {names[label] for label in np.unique(labels)}
+
+
+def _only(data: Labelled) -> Labelled:
+    """The same images over the classes that have some."""
+    present = np.unique(data.labels)
+    names = tuple(data.class_names[c] for c in present)
+    return Labelled(data.inputs, np.searchsorted(present, data.labels), names)
+
+
+def _split_of(inside: Path) -> tuple[str, str | None]:
+    """(name, kind) of the split that a parquet file belongs to, by its own name or that of a folder."""
+    stem = _COUNTER.sub("", inside.name.removesuffix(".parquet"))
+    if kind := part_in(stem):
+        return stem, kind
+    for folder in inside.parent.parts:
+        if kind := part_of(folder):
+            return folder, kind
+    return stem or (inside.parent.name or "data"), None
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _check_shards(name: str, files: list[Path]) -> None:
+def _check_shards(name: str, files: Sequence[Path]) -> None:
     """DataError unless every shard N-of-M is there."""
     shards: dict[tuple[str, int], set[int]] = {}
     for file in files:
-        if match := _SHARD.match(str(file)):
+        if match := _SHARD.match(os.fspath(file)):
             shards.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
     for (stem, total), numbers in shards.items():
         missing = sorted(set(range(total)) - numbers)

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import DataError, unknown
+from benchmarks.progress import Progress
 from benchmarks.sources.digits import Digits
 from benchmarks.sources.parquet import Columns
+from benchmarks.sources.paths import FOLDER, LIST
 from benchmarks.sources.procedural import PROCEDURAL, ProceduralSource
-from benchmarks.sources.source import Source
+from benchmarks.sources.reading import Reading
+from benchmarks.sources.source import Source, SourceData
+from benchmarks.store import Store
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def source_names() -> dict[str, str]:
         **{name: f"{spec.summary} (procedural, 64x64 pixels)" for name, spec in PROCEDURAL.items()},
         **{name: known.summary for name, known in KNOWN.items()},
         "folder:PATH": "a folder of images (CLASS/*.jpg or train/CLASS/*.jpg) or of parquet files",
+        "list:FILE": "a list of images: path, label and, if given, split; separated by commas, tabs or "
+        "spaces",
         "NAME": "the folder $CARRYOVER_DATA/NAME, laid out likewise",
     }
 
@@ -94,23 +100,47 @@ def may_mirror(name: str) -> bool:
     return name != "digits" and (name not in PROCEDURAL or PROCEDURAL[name].mirror)
 
 
-def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
+class Ambiguous:
+    """A name that means two things: a data set that ships with Carryover, and a folder of the user's."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    def load(self, store: Store, progress: Progress, size: int | None = None) -> SourceData:
+        """DataError: which of the two is meant is not guessed."""
+        raise DataError(
+            f"{self.name} is a data set that ships with Carryover, and {self.folder} is a folder of yours: "
+            "write "
+            f"folder:{self.folder} for yours, or rename the folder to use the one that ships"
+        )
+
+
+def open_source(name: str, reading: Reading | None = None, *, roots: Sequence[Path] | None = None) -> Source:
     """The source that `name` stands for; nothing is read before `load`.
 
-    roots: where to look for folders, $CARRYOVER_DATA by default. RequestError for an unknown name,
-    DataError for a known data set that is neither on disk nor on the hub.
+    reading: how its files are read; roots: where to look for folders, $CARRYOVER_DATA by default.
+    RequestError for an unknown name and a part of `reading` that does not apply, DataError for a known data
+    set that is neither on disk nor on the hub.
     """
+    from benchmarks.sources.listed import ListSource
     from benchmarks.sources.local import LocalSource
 
-    if name == "digits":
-        return Digits()
-    if name in PROCEDURAL:
-        return ProceduralSource(name)
-    if name.startswith("folder:"):
-        typed = name.removeprefix("folder:")
-        if not typed:
-            raise DataError("folder: names no folder; write folder:PATH, for example folder:~/images")
-        return LocalSource(name, Path(typed).expanduser().absolute())
+    reading = reading or Reading()
+    if name == "digits" or name in PROCEDURAL:
+        reading.refuse(name, "it is no folder or file of yours")
+        for root in data_roots() if roots is None else roots:
+            if (root / name).is_dir():
+                return Ambiguous(name, (root / name).absolute())
+        return Digits() if name == "digits" else ProceduralSource(name)
+    for prefix, example in ((FOLDER, "folder:~/images"), (LIST, "list:~/images/list.csv")):
+        if name == prefix:
+            what = prefix.removesuffix(":")
+            raise DataError(f"{prefix} names no {what}; write {prefix}PATH, for example {example}")
+    if name.startswith(FOLDER):
+        return LocalSource(name, Path(name.removeprefix(FOLDER)).expanduser().absolute(), reading=reading)
+    if name.startswith(LIST):
+        return ListSource(name, Path(name.removeprefix(LIST)).expanduser().absolute(), reading)
     roots = data_roots() if roots is None else roots
     for root in roots:
         if not root.is_dir():
@@ -119,19 +149,29 @@ def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
             )
     known = KNOWN.get(name)
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts and name.strip("./ ") != ""
-    for root in roots:
-        for folder in known.folders if known else (name,) * inside:
-            if (path := (root / folder).absolute()).is_dir():
-                if known:
-                    return LocalSource(
-                        name, path, columns=known.columns, official=known.official, terms=known.terms
-                    )
-                return LocalSource(name, path)
+    places = [
+        (root / folder).absolute()
+        for root in roots
+        for folder in (known.folders if known else (name,) * inside)
+    ]
+    if there := [place for place in places if place.is_dir()]:
+        hidden = tuple(f"{name}: {there[0]} is read, {other} is not" for other in there[1:])
+        if known is None:
+            return LocalSource(name, there[0], reading=reading, notes=hidden)
+        return LocalSource(
+            name,
+            there[0],
+            columns=known.columns,
+            official=known.official,
+            terms=known.terms,
+            reading=reading,
+            notes=hidden,
+        )
     if known is None:
-        there = [path.name for root in roots for path in root.iterdir() if path.is_dir()]
+        named = [path.name for root in roots for path in root.iterdir() if path.is_dir()]
         way_out = "A folder of your own: folder:PATH, or NAME for $CARRYOVER_DATA/NAME."
-        raise unknown("source", name, {"digits", *PROCEDURAL, *KNOWN, *there}, way_out)
-    looked = [str(root / folder) for root in roots for folder in known.folders]
+        raise unknown("source", name, {"digits", *PROCEDURAL, *KNOWN, *named}, way_out)
+    looked = [str(place) for place in places]
     where = f"looked for in {' and '.join(looked)}" if looked else "CARRYOVER_DATA is not set"
     if known.hub is None:
         raise DataError(
@@ -140,4 +180,4 @@ def open_source(name: str, *, roots: Sequence[Path] | None = None) -> Source:
         )
     from benchmarks.sources.hub import HubSource
 
-    return HubSource(name, known.hub, looked=where, columns=known.columns, terms=known.terms)
+    return HubSource(name, known.hub, looked=where, columns=known.columns, terms=known.terms, reading=reading)

@@ -1,12 +1,15 @@
 """Parquet files in the Hugging Face layout: an image column {bytes, path} and a label column.
 
 Class names come from the schema's `huggingface` metadata (ClassLabel); text labels name themselves, and
-bare numbers are named by their digits. Files are read batch by batch, never as a whole.
+bare numbers are named by their digits, all in the order of words, as class folders would be. Columns of other
+names are found by their type if only one fits, and asked for otherwise. Files are read batch by batch, never
+as a whole.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from benchmarks.errors import DataError
 from benchmarks.images import Indices
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 BATCH = 64  # rows held in memory, encoded
@@ -33,6 +37,10 @@ class Columns:
     label: str | None = None
 
 
+class Unlabelled(DataError):
+    """A split without labels, such as the test images of a competition."""
+
+
 class ParquetRows:
     """One split: the rows of `files`, one file after another (see `Rows`)."""
 
@@ -40,6 +48,7 @@ class ParquetRows:
         self.title = title
         self.files = files
         self.columns = columns
+        self.notes: tuple[str, ...] = ()  # known once the labels are read
 
     def identity(self) -> str:
         from benchmarks.sources.table import stamp
@@ -49,10 +58,20 @@ class ParquetRows:
     def labels(self) -> tuple[Indices, tuple[str, ...]]:
         parts: list[Indices | NDArray[np.str_]] = []
         names: tuple[str, ...] | None = None
+        found: list[str] = []
         for number, file in enumerate(self.files):
             with _opened(file) as parquet:
                 features = _features(parquet)
-                column = _label_column(file, parquet, features, self.columns.label)
+                image = _image_column(file, parquet, features, self.columns.image)
+                column = _label_column(file, parquet, features, self.columns.label, image)
+                found += [
+                    f"{kind} are column {name!r}, the only one of its kind"
+                    for kind, name, asked, usual in (
+                        ("images", image, self.columns.image, IMAGES),
+                        ("labels", column, self.columns.label, LABELS),
+                    )
+                    if asked is None and name not in usual and name not in features
+                ]
                 here = _class_names(features.get(column))
                 if number and here != names:
                     raise DataError(
@@ -61,11 +80,19 @@ class ParquetRows:
                     )
                 names = here
                 parts.append(_read_labels(file, parquet, column, names))
-        values = np.concatenate(parts)
+        self.notes = tuple(f"{self.title}: {said}" for said in dict.fromkeys(found))
+        if len({part.dtype.kind for part in parts if len(part)}) > 1:
+            raise DataError(
+                f"{self.title}: labels are numbers in some files and text in others; make them alike"
+            )
+        values = np.concatenate([part for part in parts if len(part)] or parts)
         if names is not None and values.dtype.kind == "i":
             return values.astype(np.int64), names
         distinct, labels = np.unique(values, return_inverse=True)
-        return labels.astype(np.int64), tuple(str(name) for name in distinct)
+        # As words, also where they are numbers: one data set has one order of classes, whatever holds it.
+        order = sorted(range(len(distinct)), key=lambda c: str(distinct[c]))
+        place = np.argsort(np.array(order, np.int64))
+        return place[labels].astype(np.int64), tuple(str(distinct[c]) for c in order)
 
     def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
         for file in self.files:
@@ -118,26 +145,68 @@ def _class_names(feature: dict[str, object] | None) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names) if isinstance(names, list) else None
 
 
+IMAGES = ("image", "img", "images")
+LABELS = ("label", "labels", "class")
+# Columns that tell rows apart or describe them, and are no classes though their type would do.
+_DESCRIBING = re.compile(
+    r"(^|_)(id|ids|idx|index|level_0|key|uuid|guid|path|paths|file|files|filename|name|url|uri|width|height|size|"
+    r"bytes|hash|md5|sha\d*|caption|text|prompt|description|split|date|time|timestamp|source|licen[sc]e)(_|$)",
+    re.I,
+)
+
+
 def _image_column(
     file: Path, parquet: pq.ParquetFile, features: dict[str, dict[str, object]], wanted: str | None
+) -> str:
+    schema = parquet.schema_arrow
+    found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    found = found or [field.name for field in schema if _holds_bytes(field.type)]
+    return _choose(file, schema.names, found, wanted, "image", IMAGES)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Byte strings of any width, or a struct of them as on the hub."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(kind.field(at).name == "bytes" for at in range(kind.num_fields))
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in (*tests, pa.types.is_fixed_size_binary))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _label_column(
+    file: Path,
+    parquet: pq.ParquetFile,
+    features: dict[str, dict[str, object]],
+    wanted: str | None,
+    image: str,
 ) -> str:
     import pyarrow as pa
 
     schema = parquet.schema_arrow
-    found = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
-    found = found or [
-        field.name for field in schema if pa.types.is_struct(field.type) or pa.types.is_binary(field.type)
-    ]
-    return _choose(file, schema.names, found, wanted, "image", ("image", "img"))
-
-
-def _label_column(
-    file: Path, parquet: pq.ParquetFile, features: dict[str, dict[str, object]], wanted: str | None
-) -> str:
-    names = parquet.schema_arrow.names
-    found = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
-    found = found or [name for name in names if name in ("label", "labels", "class")]
-    return _choose(file, names, found, wanted, "label", ("label",))
+    if wanted is not None and wanted not in schema.names:
+        raise Unlabelled(f"{file} has no label column {wanted!r}; its columns are: {', '.join(schema.names)}")
+    found = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+    found = found or [name for name in schema.names if name in LABELS]
+    if not found:
+        kinds = {
+            field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            for field in schema
+            if field.name != image and not _DESCRIBING.search(field.name)
+        }
+        found = [name for name, kind in kinds.items() if _is_text(kind) or pa.types.is_integer(kind)]
+    if not found and wanted is None:
+        raise Unlabelled(
+            f"{file} has no label column; name one by label_column= (its columns are: "
+            f"{', '.join(schema.names)})"
+        )
+    return _choose(file, schema.names, found, wanted, "label", LABELS)
 
 
 def _choose(
@@ -151,11 +220,11 @@ def _choose(
         return wanted
     if len(found) == 1:
         return found[0]
-    for name in usual:
-        if name in found:
-            return name
-    what = f"no {kind} column" if not found else f"several {kind} columns"
-    raise DataError(f"{file} has {what}; name one column {usual[0]!r} (its columns are: {there})")
+    named = [name for name in usual if name in found]
+    if len(named) == 1 or (named and kind == "image"):
+        return named[0]
+    what = f"no {kind} column" if not found else f"several {kind} columns ({', '.join(named or found)})"
+    raise DataError(f"{file} has {what}; name one by {kind}_column= (its columns are: {there})")
 
 
 def _read_labels(
@@ -174,7 +243,7 @@ def _read_labels(
         raise DataError(
             f"{file}, row {row}: the label in column {column!r} is missing; remove or label the row"
         )
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+    if _is_text(values.type):
         return np.array(values.to_pylist(), dtype=np.str_)
     if not pa.types.is_integer(values.type):
         raise DataError(
@@ -183,6 +252,10 @@ def _read_labels(
     # Not `to_numpy`, which imports pandas: that takes longer than reading the labels.
     whole = pa.concat_arrays(values.cast(pa.int64(), safe=False).chunks)
     labels = np.array(np.from_dlpack(whole), dtype=np.int64)
+    if (labels == -1).all():
+        raise Unlabelled(
+            f"{file}: every label in column {column!r} is -1, which means that there is none; add them"
+        )
     top = len(names) if names is not None else np.iinfo(np.int64).max
     bad = np.flatnonzero((labels < 0) | (labels >= top))
     if len(bad):
@@ -209,9 +282,8 @@ def _read_images(
             if row >= start:
                 where = f"{file}, row {row}"
                 encoded = value.get("bytes") if isinstance(value, dict) else value
-                if not isinstance(encoded, bytes):
-                    raise DataError(
-                        f"{where} has no image bytes in column {column!r}; fill or remove the row"
-                    )
-                yield where, encoded
+                if not isinstance(encoded, bytes):  # named with all others that are broken
+                    yield f"{where} without bytes in column {column!r}", b""
+                else:
+                    yield where, encoded
             row += 1

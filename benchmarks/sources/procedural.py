@@ -94,6 +94,8 @@ def at_level(data: Labelled, level: int | None) -> Labelled:
 class ProceduralRows:
     """Images of a family before they are drawn: the same indices of every class, in turn (see `Rows`)."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, title: str, family: Family, indices: range, seed: int) -> None:
         self.title = title
         self._family = family

@@ -25,6 +25,7 @@ from benchmarks.orders import NATURAL, Rule, names_in, order_of
 from benchmarks.seeds import generator
 from benchmarks.sources.lookup import may_mirror, open_source
 from benchmarks.sources.paths import folder_name
+from benchmarks.sources.reading import Reading
 from benchmarks.sources.source import SourceData
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
 from benchmarks.streams.shares import Amounts, Share, check_ranges, shares
@@ -52,7 +53,7 @@ class DomainStream(Stream):
     }
 
     @dataclass(frozen=True)
-    class Parameters:
+    class Parameters(Reading):
         """
         classes: file with the names of all classes in the order of their ids, @FILE (by default sorted)
         order: of the domains: natural (as typed), a number, a list (sketch+clipart) or @FILE
@@ -92,7 +93,8 @@ class DomainStream(Stream):
             raise RequestError(f"{name}: two sources are called {min(twice)}; rename a folder")
         self._amounts = Amounts(parameters.val, parameters.per_class)
         loaded = [
-            open_source(source).load(place.store, place.progress, size=parameters.size) for source in sources
+            open_source(source, parameters.reading).load(place.store, place.progress, size=parameters.size)
+            for source in sources
         ]
         self._class_names = self._classes(names, loaded)
         domains = [self._domain(name, data) for name, data in zip(names, loaded, strict=True)]
@@ -175,7 +177,7 @@ class DomainStream(Stream):
 
     def _describe(self, fingerprint: str, mirror: bool) -> StreamInfo:
         count = len(self._class_names)
-        notes = []
+        notes = list(dict.fromkeys(note for domain in self._domains for note in domain.data.notes))
         for domain in self._domains:
             lacking = sorted(set(range(count)) - set(domain.ids.tolist()))
             if lacking:

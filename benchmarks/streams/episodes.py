@@ -18,15 +18,21 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from benchmarks.episodes.classes import FEWEST_WAY
 from benchmarks.episodes.config import EpisodeConfig
+from benchmarks.episodes.official import OfficialEpisodes
 from benchmarks.episodes.pool import EpisodePool
 from benchmarks.episodes.recorded import RecordedEpisodes
 from benchmarks.episodes.sampler import Sampler
 from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_keys
-from benchmarks.errors import RequestError
+from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
+from benchmarks.sources.listed import ListSource
+from benchmarks.sources.local import LocalSource
 from benchmarks.sources.lookup import may_mirror, open_source
+from benchmarks.sources.paths import parts_of
+from benchmarks.sources.reading import Reading
 from benchmarks.stream import Exam, Place, Pool, Stream, StreamInfo, Task
 from benchmarks.tfrecords.known import META_DATASET
 
@@ -50,14 +56,16 @@ class EpisodeStream(Stream):
     }
 
     @dataclass(frozen=True)
-    class Parameters:
+    class Parameters(Reading):
         """
         episodes: how many of each source
         size: side in pixels that images are squashed to
-        way: most classes of an episode
+        way: most classes of an episode (50); fewer than 5, or with shots: exactly so many
+        shots: support images of each class, exactly so many, of exactly `way` classes (N ways and K shots)
         support: most support images of an episode (Meta-Dataset: 500)
-        queries: most query images of a class
-        classes: test (held out from the pool, which has the rest of a source) or all
+        queries: most query images of a class; with shots: exactly so many
+        classes: test (held out from the pool, which has the rest of a source; as the data set has them, if
+            its train and test have other classes) or all
         per_class: images of each class that may be drawn (all by default; not for records)
         pool: sources to prepare on, joined by "+" (with classes=test, the same ones by default)
         pool_per_class: images of each class in the pool (by default all; of records, which have millions, the
@@ -66,7 +74,8 @@ class EpisodeStream(Stream):
 
         episodes: int = 600
         size: int = IMAGE_SIDE
-        way: int = 50
+        way: int | None = None
+        shots: int | None = None
         support: int = 500
         queries: int = 10
         classes: Literal["test", "all"] = "test"
@@ -93,7 +102,7 @@ class EpisodeStream(Stream):
                 raise RequestError(f"{self._name}: {limit}={number} leaves no query image; give 2 or more")
         names = PRESETS.get(name) or _listed(self._name, name.removeprefix(ANY))
         whole = parameters.classes == "all"
-        self._loaded: dict[tuple[str, bool, int | None], LabelledEpisodes] = {}
+        self._loaded: dict[tuple[str, bool, int | None], EpisodeSource] = {}
         self._sources = [self._open(source, whole=whole) for source in names]
         called = [source.name for source in self._sources]
         if twice := sorted({name for name in called if called.count(name) > 1}):
@@ -167,11 +176,25 @@ class EpisodeStream(Stream):
     def _labelled(self, name: str, whole: bool, per_class: int | None) -> EpisodeSource:
         asked = name, whole, per_class
         if asked not in self._loaded:
-            place = self._place
-            data = open_source(name).load(place.store, place.progress, size=self._parameters.size)
-            made = LabelledEpisodes(name, data, may_mirror(name), whole=whole, per_class=per_class)
-            self._loaded[asked] = made
+            self._loaded[asked] = self._read(name, whole, per_class)
         return self._loaded[asked]
+
+    def _read(self, name: str, whole: bool, per_class: int | None) -> EpisodeSource:
+        place, size, fewest = self._place, self._parameters.size, self._config.least_way
+        source = open_source(name, self._parameters.reading)
+        mirror = may_mirror(name)
+        if isinstance(source, LocalSource | ListSource):
+            parts = source.class_parts(place.store, place.progress, size)
+            if parts is not None and whole:
+                raise DataError(
+                    f"{self._name}: {name} has classes of its own for train and test, so classes=all would "
+                    "test on "
+                    "those to train on; leave classes=all out, or name the folder of one part"
+                )
+            if parts is not None:
+                return OfficialEpisodes(name, parts, mirror, fewest=fewest, per_class=per_class)
+        data = source.load(place.store, place.progress, size=size)
+        return LabelledEpisodes(name, data, mirror, whole=whole, per_class=per_class, fewest=fewest)
 
     def _describe(self) -> StreamInfo:
         classes, names, at = [], [], 0
@@ -197,12 +220,18 @@ class EpisodeStream(Stream):
             notes=tuple(note for source in self._sources for note in source.notes),
             task_names=tuple(source.name for source in self._sources),
             episodes=self._parameters.episodes,
+            counts=tuple((0, count) for found in self._classes for count in found.counts.tolist()),
         )
 
 
 def _config(name: str, parameters: EpisodeStream.Parameters) -> EpisodeConfig:
     """RequestError in the words that are typed."""
-    way, support, least = parameters.way, parameters.support, EpisodeConfig.least_way
+    support, least = parameters.support, FEWEST_WAY
+    if parameters.shots is not None and parameters.way is None:
+        raise RequestError(
+            f"{name}: shots={parameters.shots} needs the number of classes; add way=5, for example"
+        )
+    way = EpisodeConfig.most_way if parameters.way is None else parameters.way
     if way < least:
         raise RequestError(f"{name}: way={way} is fewer than {least}, the fewest classes of an episode")
     if support < way:
@@ -212,13 +241,19 @@ def _config(name: str, parameters: EpisodeStream.Parameters) -> EpisodeConfig:
             f"support={way} or more{smaller}"
         )
     try:
-        return EpisodeConfig(most_way=way, most_support=support, most_queries=parameters.queries)
+        return EpisodeConfig(
+            least_way=way if parameters.shots is not None else min(way, EpisodeConfig.least_way),
+            most_way=way,
+            most_support=support,
+            most_queries=parameters.queries,
+            shots=parameters.shots,
+        )
     except RequestError as error:
         raise RequestError(f"{name}: {error}") from None
 
 
 def _listed(stream: str, names: str) -> tuple[str, ...]:
-    found = tuple(filter(None, names.split("+")))
+    found = tuple(parts_of(names, "+"))
     if not found or len(set(found)) < len(found):
         raise RequestError(
             f"{stream}: {names!r} names no source, or one twice; join sources by +, as in omniglot+dtd"

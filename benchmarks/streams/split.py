@@ -24,6 +24,7 @@ from benchmarks.naming import canonical
 from benchmarks.orders import USUAL, Order, Rule, order_of
 from benchmarks.seeds import generator
 from benchmarks.sources.lookup import may_mirror, open_source
+from benchmarks.sources.reading import Reading
 from benchmarks.stream import Exam, Place, Scenario, Stream, StreamInfo, Task
 from benchmarks.streams.presets import PRESETS, Preset
 from benchmarks.streams.shares import Amounts, check_ranges, shares
@@ -42,7 +43,7 @@ class SplitStream(Stream):
     }
 
     @dataclass(frozen=True)
-    class Parameters:
+    class Parameters(Reading):
         """
         tasks: number of tasks, as equal as they can be (default: the preset's, or 10)
         init: classes of the first task, if not inc
@@ -89,7 +90,8 @@ class SplitStream(Stream):
         self._parameters = replace(parameters, tasks=tasks, mirror=mirror)
         self._check_ranges()
         self._place = place
-        self._data = open_source(preset.source).load(place.store, place.progress, size=parameters.size)
+        source_of = open_source(preset.source, parameters.reading)
+        self._data = source_of.load(place.store, place.progress, size=parameters.size)
         # Not the name: a folder's path is no part of a split, nor is the way classes are cut into
         # tasks, so that streams over one source share their cached features.
         self._drawn_by = f"{self._data.fingerprint}?per_class={parameters.per_class}"
@@ -160,8 +162,9 @@ class SplitStream(Stream):
             image_size=data.train.inputs.image_size,
             sizes=tuple(sizes),
             mirror=bool(parameters.mirror),
-            notes=notes,
+            notes=(*data.notes, *notes),
             sizes_by_order=self._amounts.by_order,
+            counts=data.counts,
         )
 
     def _classes(self) -> tuple[tuple[tuple[int, ...], ...], Order | None, tuple[str, ...]]:

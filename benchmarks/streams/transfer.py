@@ -20,6 +20,7 @@ from typing import ClassVar
 from benchmarks.errors import DataError, RequestError, unknown
 from benchmarks.naming import canonical
 from benchmarks.sources.lookup import data_roots
+from benchmarks.sources.reading import Reading
 from benchmarks.stream import Exam, Place, Stream, StreamInfo, Task
 from benchmarks.transfer import embedded, fgvc, own, vtab
 from benchmarks.transfer.task import TRAIN, VAL, Load, Parts, TransferTask
@@ -63,7 +64,7 @@ class TransferStream(Stream):
     }
 
     @dataclass(frozen=True)
-    class Parameters:
+    class Parameters(Reading):
         """
         only: names of some of the tasks, joined by "+" (all by default)
         size: side in pixels that all images are squashed to (224; 64 for embedded-transfer)
@@ -120,11 +121,13 @@ def _own(name: str, parameters: TransferStream.Parameters, place: Place, size: i
     """The sources that are named, as tasks."""
     train = TRAIN if parameters.train is None else parameters.train
     val = VAL if parameters.val is None else parameters.val
-    return Suite(own.tasks_of(name, place, (train, val), size), SIZE, "")
+    return Suite(own.tasks_of(name, place, (train, val), size, parameters.reading), SIZE, "")
 
 
 def _check_counts(name: str, parameters: TransferStream.Parameters) -> None:
     """RequestError where `train` or `val` is given for tasks whose parts are fixed."""
+    if name in SUITES:
+        parameters.reading.refuse(name, "its tasks have fixed files")
     if name in SUITES and (parameters.train, parameters.val) != (None, None):
         raise RequestError(f"the tasks of {name} have fixed parts; leave out train and val")
 
@@ -190,7 +193,15 @@ def _described(
         image_size=(size, size),
         sizes=tuple((len(part.train), len(part.val), len(part.test)) for part in parts),
         mirror=transforms.mirror,
-        notes=tuple(dict.fromkeys(task.note for task in tasks if task.note)),
+        notes=tuple(
+            dict.fromkeys(
+                note
+                for task, part in zip(tasks, parts, strict=True)
+                for note in (task.note, *part.notes)
+                if note
+            )
+        ),
+        counts=tuple(count for part in parts for count in part.counts),
         task_names=tuple(task.name for task in tasks),
         groups=tuple(task.group for task in tasks) if all(task.group for task in tasks) else (),
     )

@@ -125,6 +125,8 @@ def open_images(
 class RecordRows:
     """Wanted records as `Rows`: in order of class and number, each once."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         title: str,

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.images import Indices, Labelled
 from benchmarks.procedural.family import Family
-from benchmarks.sources.lookup import open_source
+from benchmarks.sources.digits import Digits
 from benchmarks.sources.procedural import PROCEDURAL, ProceduralRows, at_level
 from benchmarks.sources.source import DRAWN_RULE
 from benchmarks.stream import Place
@@ -30,7 +30,7 @@ class DigitsTask(TransferTask):
         return self._load
 
     def _load(self, place: Place, size: int) -> Parts:
-        data = open_source("digits").load(place.store, place.progress, size)
+        data = Digits().load(place.store, place.progress, size)
         rule = f"train800 and val200: of the classes in turn; {DRAWN_RULE}"
         return _parts(self, data.train, data.test, rule)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.errors import DataError
-from benchmarks.images import Indices
+from benchmarks.images import Indices, Labelled
+from benchmarks.sources.source import Rows, copies
 from benchmarks.stream import Place
 from benchmarks.transfer.task import Parts, TransferTask
 
@@ -43,6 +44,8 @@ class ImageList:
 
 class ListedRows:
     """The images of a list before they are decoded (see `Rows`)."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, title: str, listed: ImageList, class_names: tuple[str, ...]) -> None:
         self.title = title
@@ -171,16 +174,17 @@ def decoded(
     task: TransferTask, lists: tuple[ImageList, ImageList, ImageList], rule: str, place: Place, size: int
 ) -> Parts:
     """The parts of a task from its lists (train, val, test), one table for each."""
-    from benchmarks.sources.table import open_table
+    from benchmarks.sources.rows import open_all
 
     names = task.class_names(lists[0].ids)
-    train, val, test = (
-        open_table(
-            ListedRows(f"{task.name} {part.file.stem}", part, names), place.store, place.progress, size
-        )
-        for part in lists
-    )
-    return Parts(train, val, test, rule)
+    rows: dict[str, Rows] = {
+        part: ListedRows(f"{task.name} {listed.file.stem}", listed, names)
+        for part, listed in zip(("train", "val", "test"), lists, strict=True)
+    }
+    tables = open_all(rows, place.store, place.progress, size, None)
+    train, val, test = (tables[part].images for part in rows)
+    notes = copies(Labelled.join([train, val]), test, title=task.name)
+    return Parts(train, val, test, rule, tuple(notes))
 
 
 def check_count(listed: ImageList, count: int) -> None:

@@ -16,7 +16,8 @@ from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Labelled
 from benchmarks.seeds import generator
 from benchmarks.sources.lookup import open_source
-from benchmarks.sources.paths import folder_name
+from benchmarks.sources.paths import folder_name, parts_of
+from benchmarks.sources.reading import Reading
 from benchmarks.sources.source import SourceData
 from benchmarks.stream import Place
 from benchmarks.transfer.embedded import in_turn
@@ -48,16 +49,18 @@ class SourceTask(TransferTask):
             f"{train} images to train and {val} to choose on, drawn from the training split, of the classes "
             f"in turn; test: {data.rule}"
         )
-        return Parts(fitted, chosen_on, test, rule)
+        return Parts(fitted, chosen_on, test, rule, data.notes)
 
 
-def tasks_of(name: str, place: Place, counts: tuple[int, int], size: int) -> tuple[SourceTask, ...]:
+def tasks_of(
+    name: str, place: Place, counts: tuple[int, int], size: int, reading: Reading
+) -> tuple[SourceTask, ...]:
     """One task for each source that a `transfer:` name lists, in that order, named after it or its folder.
 
     RequestError for two of one name; DataError for a source with fewer training images than `counts` need, or
     more classes than images to train on.
     """
-    typed = [part for part in name.removeprefix(ANY).split("+") if part]
+    typed = parts_of(name.removeprefix(ANY), "+")
     if not typed:
         raise RequestError(f"{name} names no source; write {ANY}SOURCE, for example {ANY}folder:~/images")
     found: dict[str, SourceTask] = {}
@@ -65,7 +68,7 @@ def tasks_of(name: str, place: Place, counts: tuple[int, int], size: int) -> tup
         called = folder_name(source) or source
         if called in found:
             raise RequestError(f"{name}: two sources are called {called}; take one of them at a time")
-        data = open_source(source).load(place.store, place.progress, size=size)
+        data = open_source(source, reading).load(place.store, place.progress, size=size)
         _check(called, data, counts)
         found[called] = SourceTask(
             name=called, group="", classes=len(data.class_names), data=data, counts=counts

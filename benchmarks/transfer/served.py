@@ -18,6 +18,7 @@ from benchmarks.errors import DataError
 from benchmarks.images import Indices, Inputs, Labelled
 from benchmarks.seeds import generator
 from benchmarks.sources.lookup import KNOWN, open_source
+from benchmarks.sources.reading import Reading
 from benchmarks.sources.source import Source
 from benchmarks.stream import Place
 from benchmarks.transfer.task import TRAIN, VAL, Parts, TransferTask
@@ -38,7 +39,11 @@ class Served:
             return open_source(self.source, roots=roots)
         for root in roots:
             if (root / self.source).is_dir():
-                return LocalSource(self.source, (root / self.source).absolute(), official=True)
+                # VTAB's images are of train and test alone, whatever else there is (SVHN's extra).
+                reading = Reading(train_split="train", test_split="test")
+                return LocalSource(
+                    self.source, (root / self.source).absolute(), official=True, reading=reading
+                )
         return None
 
 
@@ -70,7 +75,9 @@ def cut(task: TransferTask, source: Source, place: Place, size: int) -> Parts:
         f"the first of its last tenth, in {'an order that is drawn' if by_class else 'the stored order'}, "
         "which is not VTAB's; official test split"
     )
-    return Parts(fitted.select(np.arange(TRAIN)), fitted.select(np.arange(TRAIN, TRAIN + VAL)), test, rule)
+    return Parts(
+        fitted.select(np.arange(TRAIN)), fitted.select(np.arange(TRAIN, TRAIN + VAL)), test, rule, data.notes
+    )
 
 
 def _squashed(title: str, inputs: Inputs, place: Place, size: int) -> Inputs:
@@ -84,6 +91,8 @@ def _squashed(title: str, inputs: Inputs, place: Place, size: int) -> Inputs:
 
 class _Decoded:
     """Images that are decoded already, to be resized (see `Rows`)."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, title: str, inputs: Inputs) -> None:
         self.title = title

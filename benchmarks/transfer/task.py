@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from benchmarks.images import Labelled
 from benchmarks.stream import Place
 
@@ -18,13 +20,23 @@ TRAIN, VAL = 800, 200  # images of a task with a thousand
 class Parts:
     """A task's images, all over the same class names.
 
-    rule: how the parts were cut, in words.
+    rule: how the parts were cut, in words; notes: what a reader of a table must know of the files.
     """
 
     train: Labelled
     val: Labelled
     test: Labelled
     rule: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """(train and val, test) images of each class."""
+        train, val, test = (
+            np.bincount(part.labels, minlength=len(part.class_names))
+            for part in (self.train, self.val, self.test)
+        )
+        return tuple(zip((train + val).tolist(), test.tolist(), strict=True))
 
 
 class Load(Protocol):

@@ -18,7 +18,7 @@ from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
 from benchmarks.progress import Progress
 from benchmarks.store import Store
-from benchmarks.stream import Place, Stream
+from benchmarks.stream import Place, Stream, StreamInfo
 from carryover.cells.key import code_of, content_of, protocol_module, sha256_of
 from carryover.cells.request import Request
 from carryover.cells.selection import Rule
@@ -206,7 +206,9 @@ class Workshop:
                 if parameters.setdefault("order", order) != order:
                     raise RequestError(f"{name} is asked for in the order {order} as well; name one order")
             chosen = typed(bare, "parameter", found.Parameters, parameters)
-            self._streams[name, order] = plugin, found(bare, chosen, self.place)
+            stream = found(bare, chosen, self.place)
+            check_classes(stream.info)
+            self._streams[name, order] = plugin, stream
         return self._streams[name, order]
 
     def _backbone(self, name: str) -> tuple[Plugin, Backbone]:
@@ -298,6 +300,24 @@ def check_config(method: str, config: Any) -> None:
             raise RequestError(f"{method}: the option {name}={value} lies outside {low} to {high}")
         if (name.endswith("lr") or name == "weight_decay") and isinstance(value, int | float) and value < 0:
             raise RequestError(f"{method}: the option {name}={value} is negative; take 0 or more")
+
+
+def check_classes(info: StreamInfo) -> None:
+    """RequestError where there is nothing to tell apart: every method would be right."""
+    if info.protocol == "few_shot":
+        return
+    if len(info.class_names) < 2:
+        raise RequestError(
+            f"{info.name} has one class, {info.class_names[0]!r}, so that every method is right; check that "
+            "the folders of its source are the classes"
+        )
+    alone = info.of_one_class
+    if alone and info.protocol == "transfer":
+        name = info.task_names[alone[0]] if info.task_names else f"task {alone[0]}"
+        raise RequestError(
+            f"{info.name}: {name} has one class, {info.class_names[info.classes[alone[0]][0]]!r}, so that "
+            "every method is right; check that the folders of its source are the classes, or leave it out"
+        )
 
 
 def _check_budget(ready: ReadyCell) -> None:

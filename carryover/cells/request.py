@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse
+from benchmarks.sources.paths import escaped, parts_of
 from carryover.records.record import Cell, Option, show_option
 
 ALL = "all"
@@ -93,12 +94,11 @@ class Request:
         self, cell: Cell | None = None, method: str | None = None, device: str | None = None
     ) -> list[str]:
         """The command line of this request, of one of its cells, or of another method in that place."""
-        words = ["run", "--method", method or (cell.method if cell else ",".join(self.methods))]
-        words += ["--stream", cell.stream if cell else ",".join(self.streams)]
-        words += ["--backbone", cell.backbone if cell else ",".join(self.backbones)]
+        words = ["run", "--method", method or _listed([cell.method] if cell else self.methods)]
+        words += ["--stream", _listed([cell.stream] if cell else self.streams)]
+        words += ["--backbone", _listed([cell.backbone] if cell else self.backbones)]
         own = self.orders if cell is None or method else [cell.order] if cell.order else []
-        orders = ",".join(own)
-        words += ["--order", orders] if orders else []
+        words += ["--order", _listed(own)] if own else []
         words += ["--seed", ",".join(map(str, [cell.seed] if cell and not method else self.seeds))]
         if method is None:
             options = cell.options if cell else self.options
@@ -157,9 +157,10 @@ def option(text: str) -> tuple[str, str]:
 
 
 def _names(kind: str, text: str) -> tuple[str, ...]:
-    """The names between commas; a comma before a number belongs to a parameter (`?mean=0.4,0.4,0.4`)."""
+    """The names between commas; a comma before a number belongs to a parameter (`?mean=0.4,0.4,0.4`), and one
+    within the path of a folder or file to the path."""
     names: list[str] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in parts_of(text, ","))):
         if names and "?" in names[-1] and _is_number(part.partition("&")[0]):
             names[-1] += f",{part}"
         else:
@@ -167,6 +168,11 @@ def _names(kind: str, text: str) -> tuple[str, ...]:
     if not names:
         raise RequestError(f"{text!r} names no {kind}; write --{kind} NAME")
     return tuple(dict.fromkeys(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`names` as they are typed: a comma that belongs to a path is marked."""
+    return ",".join(escaped(name) if "/" in name else name for name in names)
 
 
 def _is_number(text: str) -> bool:

@@ -108,7 +108,7 @@ def _learnt_record(
     result, info = learnt.result, ready.stream.info
     done = result.done
     prepared = learnt.method.preparation()
-    notes = [*info.notes, *dict.fromkeys([*done.notes, *warned])]
+    notes = [*info.remarks, *dict.fromkeys([*done.notes, *warned])]
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
     if prepared is not None:

@@ -21,6 +21,7 @@ from carryover.cells.key import standing
 from carryover.cells.ready import ReadyCell, finished, numerics_of, outdated, ready_cells
 from carryover.cells.request import Request, command
 from carryover.cells.run import ended, run_cell
+from carryover.commands.contents import contents
 from carryover.commands.report import set_aside
 from carryover.commands.screen import shown
 from carryover.commands.tracking import check_wandb, log_records
@@ -124,6 +125,8 @@ def plan(request: Request) -> int:
     for line in dict.fromkeys(_described(cell.stream.info) for cell in ready):
         print(line)
     total, unknown_times = 0.0, 0
+    for info in {id(cell.stream): cell.stream.info for cell in ready}.values():
+        print("\n".join(contents(info)))
     for cell in ready:
         if cell.refusal:
             print(f"{cell.cell}: skipped, {cell.refusal}")

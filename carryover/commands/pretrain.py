@@ -17,7 +17,11 @@ from backbones.pretraining.settings import DEFAULTS, Settings
 from backbones.training import TrainingError
 from benchmarks.errors import RequestError
 from benchmarks.naming import parse, typed
+from benchmarks.progress import Progress
+from benchmarks.sources.local import LocalSource
 from benchmarks.sources.lookup import may_mirror, open_source
+from benchmarks.sources.reading import Reading
+from benchmarks.sources.source import SourceData
 from benchmarks.store import Store, locked
 from carryover.cells.machine import said_commit
 from carryover.cells.request import again, command
@@ -39,7 +43,7 @@ def run(asked: Mapping[str, Any]) -> int:
     numerics = choose(asked["device"], store, asked["threads"])
     folder: Path = asked["out"]
     name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
-    source = open_source(asked["source"]).load(store, progress, size=asked["size"])
+    source = _opened(asked, store, progress)
     source = dataclasses.replace(source, terms=asked["terms"] or source.terms)
     mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
     plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)
@@ -63,6 +67,18 @@ def run(asked: Mapping[str, Any]) -> int:
     joint = "&" if "?" in card.backbone else "?"
     print(f"\nuse it: --backbone '{card.backbone}{joint}weights={folder}/{name}.safetensors'")
     return OK
+
+
+def _opened(asked: Mapping[str, Any], store: Store, progress: Progress) -> SourceData:
+    """The images to pretrain on; bare ones too, where the objective needs no labels."""
+    name, typed_parameters = parse(asked["source"])
+    reading = typed(name, "parameter", Reading, typed_parameters)
+    source = open_source(name, reading)
+    if asked["objective"] != "supervised" and isinstance(source, LocalSource):
+        bare = source.load_bare(store, progress, asked["size"])
+        if bare is not None:
+            return bare
+    return source.load(store, progress, size=asked["size"])
 
 
 def _settings(objective: str, options: tuple[str, ...]) -> Settings:

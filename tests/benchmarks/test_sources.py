@@ -175,7 +175,7 @@ def broken(case: str, root: Path) -> str:
         whole = parquet_bytes(images, labels, None, image_column="picture").replace(b"picture", b"picturf")
         train.write_bytes(whole)
     if case == "no label column":
-        whole = parquet_bytes(images, labels, None, label_column="kind")
+        whole = parquet_bytes(images, labels, None, label_column="row_id")
     if case == "no rows":
         whole = parquet_bytes([], [], NAMES)
     if case == "no test images":
@@ -219,7 +219,7 @@ def broken(case: str, root: Path) -> str:
         ("label negative", ["train.parquet, row 0", "label -1"]),
         ("label null", ["train.parquet, row 4", "missing"]),
         ("label float", ["train.parquet", "double"]),
-        ("no label column", ["train.parquet", "no label column", "image, kind"]),
+        ("no label column", ["train.parquet", "no label column", "label_column=", "image, row_id"]),
         ("no rows", ["train", "no images"]),
         ("no test images", ["test images", "'cat'"]),
         ("one image", ["'cat'", "1 image,", "2"]),

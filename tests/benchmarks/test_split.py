@@ -50,7 +50,7 @@ class Loaded:
 def sources():
     """`split:N` is a source of N classes, `split:NxM` one of M training images each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "open_source", lambda name: Loaded(data_of(*map(int, name.split("x")))))
+        patch.setattr(split, "open_source", lambda name, reading: Loaded(data_of(*map(int, name.split("x")))))
         yield
 
 

@@ -14,6 +14,7 @@ from tiny_cells import QUICK
 from backbones.numerics import Numerics
 from benchmarks.images import Chunk, Inputs, Labelled
 from benchmarks.progress import Silent
+from benchmarks.sources.reading import Reading
 from benchmarks.sources.source import SourceData
 from benchmarks.store import Store
 from benchmarks.stream import Place
@@ -47,10 +48,10 @@ def sources() -> Iterator[None]:
     """`blots` and `others` are sources to episodes, beside all that there are."""
     found, known = {"blots": 0, "others": 1}, episodes.open_source
 
-    def opened(name: str) -> object:
+    def opened(name: str, reading: Reading) -> object:
         if name in found:
             return types.SimpleNamespace(load=lambda *_, **__: blots(found[name]))
-        return known(name)
+        return known(name, reading)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(episodes, "open_source", opened)

@@ -224,7 +224,7 @@ def test_support_and_queries_share_no_image_and_keep_within_the_rule():
         ("episodes:blots?size=0", "outside 1"),
         ("episodes:blots?per_class=1", "no query image"),
         ("episodes:blots?pool_per_class=1", "pool_per_class=1 leaves no query image"),
-        ("episodes:blots?way=1", "way=1 is fewer than 5"),
+        ("episodes:blots?way=1", "way=1 is fewer than 2"),
         ("episodes:blots?support=3", "support=3 is fewer than way=50"),
     ],
 )
@@ -344,8 +344,8 @@ def test_the_passes_over_episodes_are_not_kept_in_the_store(tmp_path):
     ("parameters", "said"),
     [
         ("support=30", r"support=30 is fewer than way=50, .*; take support=50 or more, or way=30"),
-        ("support=3&way=8", r"support=3 is fewer than way=8, .*; take support=8 or more$"),
-        ("way=4", r"way=4 is fewer than 5, the fewest classes of an episode"),
+        ("support=1&way=8", r"support=1 is fewer than way=8, .*; take support=8 or more$"),
+        ("way=1", r"way=1 is fewer than 2, the fewest classes of an episode"),
         ("queries=0", r"^episodes:blots\?queries=0: most_queries of an episode is 0"),
     ],
 )

@@ -134,7 +134,7 @@ def stream(scenario: str) -> SplitStream:
     """The stream in a scenario."""
     loaded = types.SimpleNamespace(load=lambda *_, **__: _source(scenario))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "open_source", lambda name: loaded)
+        patch.setattr(split, "open_source", lambda name, reading: loaded)
         parameters = SplitStream.Parameters(tasks=3, scenario=scenario)  # type: ignore[arg-type]
         return SplitStream("split:pictures", parameters, Place(Store.default()))
 
