@@ -144,7 +144,7 @@ def _constructor(
     if row is not None and row.instead is not None:
         arguments.setdefault("global_pool", row.pooling)
     if arguments or any_size:
-        taken = inspect.signature(_class_of(make, recipe)).parameters
+        taken = _parameters(_class_of(make, recipe))
         _check_arguments(spec, taken)
         if "img_size" not in taken:  # a word of ours, for a network that takes any size
             arguments.pop("img_size", None)
@@ -162,6 +162,17 @@ def _class_of(make: Callable[..., nn.Module], recipe: Recipe | None) -> type[nn.
         return make
     with torch.device("meta"):
         return type(make(num_classes=0, **_without_size(recipe.arguments if recipe else {})))
+
+
+def _parameters(made: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """The arguments of a class, with those that it hands on to the classes above it."""
+    found: dict[str, inspect.Parameter] = {}
+    for one in made.__mro__:
+        own = inspect.signature(one.__init__).parameters  # type: ignore[misc]
+        found = {**own, **found}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return found
 
 
 def _whole_name(base: str) -> str:
@@ -262,7 +273,8 @@ def _text(value: Value) -> str:
 def _check_shape(net: nn.Module, spec: Spec) -> None:
     """RequestError unless the patch divides the image and features and patches can be read."""
     size = size_of(net, spec)
-    patch = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
+    embed = getattr(net, "patch_embed", None)
+    patch = getattr(embed, "patch_size", (1, 1)) if hasattr(embed, "img_size") else (1, 1)
     # Some networks of timm's (SigLIP at 384 px) leave a margin on purpose; a typed size is checked.
     if spec.arguments.keys() & {"img_size", "patch_size"} and any(
         pixels % part for pixels, part in zip(size, patch, strict=True)

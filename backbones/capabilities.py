@@ -14,7 +14,15 @@ import torch
 from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.attention import Attention, AttentionRope
 from timm.layers.mlp import Mlp
-from timm.models import beit, eva, hiera, swin_transformer_v2, vision_transformer_relpos
+from timm.models import (
+    beit,
+    eva,
+    hiera,
+    swin_transformer_v2,
+    swin_transformer_v2_cr,
+    vision_transformer_relpos,
+    vision_transformer_sam,
+)
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer, WindowAttention
@@ -70,6 +78,8 @@ IN_THIRDS: tuple[type[nn.Module], ...] = (
     hiera.MaskUnitAttention,
     swin_transformer_v2.WindowAttention,
     vision_transformer_relpos.RelPosAttention,
+    vision_transformer_sam.Attention,
+    swin_transformer_v2_cr.WindowMultiHeadAttention,
 )
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _BatchNorm, RmsNorm, RmsNorm2d)
 BIASES = ("bias", "q_bias", "k_bias", "v_bias")

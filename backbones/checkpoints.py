@@ -31,7 +31,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def fitted(what: str, state: State, net: nn.Module, spec: Spec, *, strict: bool = True) -> State:
-    """The entries of `state` that fill `net`, all of them, under its names and in its shapes.
+    """The entries of a state that fill `net`, under its names and in its shapes.
 
     Entries of a classifier and of buffers that the network computes itself are left out. strict: others that
     it has no place for are refused. RequestError names what is missing, unexpected or of another shape.
@@ -73,8 +73,8 @@ def _shared(names: Iterable[str]) -> str:
 
 
 def _inside(state: State, wanted: Mapping[str, object]) -> State:
-    """The entries below any one prefix that all of them share (`backbone.`), if the network's are there."""
-    names = unwrapped(state)
+    """The entries below one prefix (`backbone.`) that all but a classifier's share, if they fit by name."""
+    names = {n: tensor for n, tensor in unwrapped(state).items() if not n.startswith(CLASSIFIERS)}
     first = {name.partition(".")[0] for name in names}
     if len(first) != 1:
         return {}
@@ -88,7 +88,8 @@ def _way_out(state: State, wanted: Mapping[str, object]) -> str:
     longest = f".{max(wanted, key=len)}"
     inside = sorted({name.removesuffix(longest) for name in state if name.endswith(longest)})
     if inside:
-        return f"entries of the network lie under {' and '.join(inside)}, beside others, so save those of one alone"
+        where = " and ".join(inside)
+        return f"entries of the network lie under {where}, beside others, so save those of one alone"
     return (
         "name the architecture they were made with (img_size=, patch_size=, depth= and so on), another file, "
         "or weights=random"

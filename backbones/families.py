@@ -1,9 +1,9 @@
 """The families of networks, by their structure, and how a network pools and reads its patches.
 
 A ViT has its blocks on one map; a Swin attends within windows, in stages; other networks with blocks in
-stages are hierarchical (Hiera, MViT, PVT). Without blocks that can be found: an external-attention net (tokens
-as in a ViT, without pairs of tokens), a ConvNet (no attention), a mixer (tokens, no attention) and a hybrid
-(attention that is none of these). The family is a word for people; what a method needs it asks by capability.
+stages are hierarchical (Hiera, MViT, PVT). Without blocks that can be found: an external-attention net
+(tokens as in a ViT, without pairs of tokens), a ConvNet (no attention), a mixer (tokens, no attention) and a
+hybrid (attention that is none of these). The family is a word for people; methods ask for capabilities.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ def family_of(seen: Pass) -> Family:
     if any(isinstance(module, ExternalAttention | MultiHeadExternalAttention) for module in net.modules()):
         return "external_attention"
     if sites:
-        if isinstance(net, SwinTransformer) or all(site.window is not None for site in sites):
+        if isinstance(net, SwinTransformer):
             return "swin"
-        return "vit" if sites[-1].stage == 0 else "hierarchical"
+        if sites[-1].stage == 0:
+            return "vit"
+        return "swin" if all(site.window is not None for site in sites) else "hierarchical"
     if any(heads_of(module) for module in net.modules()):
         return "hybrid"
     return "mixer" if seen.shape.layout == "tokens" else "convnet"

@@ -26,8 +26,8 @@ class Site:
 
     index: position in the network; stage: 0 for a ViT; name: the block's path in the network; grid: (h, w)
     of the patch tokens that it returns, (0, 0) if it returns class tokens alone; prefix: tokens before the
-    patches; width: channels that it returns; heads: of its attention as loaded; window: (h, w) and shift: (h, w) after clipping, None where
-    attention is global; children: the names of its attention and its MLP.
+    patches; width: channels that it returns; heads: of its attention as loaded; window: (h, w) and shift:
+    (h, w) after clipping, None where attention is global; children: the names of its attention and its MLP.
     """
 
     index: int
@@ -169,7 +169,7 @@ def _sites(seen: Pass, net: nn.Module) -> Iterator[Site]:
         if place is None:
             raise RequestError(f"its block {name} ({type(own[name]).__name__}) returns no map of patches")
         grid, prefix = place
-        if (grid, width) != before:
+        if (grid, width) != before and grid != (0, 0):
             stage, before = stage + 1, (grid, width)
         block = own[name]
         heads = heads_of(getattr(block, parts[0]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -52,15 +54,17 @@ def check_weights(path: Path, net: nn.Module, spec: Spec) -> None:
     fitted(f"weights {path}", state, net, spec)
 
 
-def load_weights(path: Path, net: nn.Module, spec: Spec, *, strict: bool = True) -> None:
+def load_weights(path: Path, net: nn.Module, spec: Spec, *, strict: bool = True) -> bool:
     """Fill `net` from a safetensors file; values are converted to the network's precision.
+
+    Returns whether any were resampled (position codes, patches of another size).
 
     strict: whether entries that the network has no place for are refused. RequestError as in
     `check_weights`, and for values that are not finite.
     """
     with safe_open(path, "pt") as file:
         state = {name: _float(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    own = net.state_dict()
+    own, numbers = net.state_dict(), _numbers(state.values())
     state = fitted(f"weights {path}", state, net, spec, strict=strict)
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -68,6 +72,12 @@ def load_weights(path: Path, net: nn.Module, spec: Spec, *, strict: bool = True)
                 f"weights {path} hold values that are not finite, in {name}; the file is damaged"
             )
     net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=True)
+    return not _numbers(state.values()) <= numbers
+
+
+def _numbers(tensors: Iterable[Tensor]) -> Counter[int]:
+    """How many tensors hold so many numbers: a resampled one is of a size that the file does not have."""
+    return Counter(tensor.numel() for tensor in tensors)
 
 
 def _float(tensor: Tensor) -> Tensor:
@@ -134,8 +144,10 @@ def with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
         return net, "random"
     path = Path(source).expanduser()
     check_card(path)
-    load_weights(path, net, spec)
-    return net, path.stem.partition(".")[2] if path == shipped_file(spec) else "local"
+    resampled = load_weights(path, net, spec)
+    if path == shipped_file(spec) and not resampled:
+        return net, path.stem.partition(".")[2]
+    return net, "local-resampled" if resampled else "local"
 
 
 def with_classifier(name: str) -> nn.Module:
@@ -159,7 +171,8 @@ def with_classifier(name: str) -> nn.Module:
         )
     net = build(spec, classes[0])
     own = net.state_dict()
-    net.load_state_dict({key: state[key].to(own[key].dtype) for key in own})
+    found = fitted(f"weights {path}", state, net, spec)
+    net.load_state_dict({key: found[key].to(own[key].dtype) for key in own})
     return net.eval()
 
 

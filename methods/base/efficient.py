@@ -68,7 +68,8 @@ def missing(name: str, capability: Capability, backbone: BackboneInfo) -> str | 
     reason = backbone.missing(capability)
     if reason is None:
         return None
-    return f"{name} needs {CAPABILITIES[capability]}, and {backbone.name} lacks that: {reason}; take another backbone"
+    needed = CAPABILITIES[capability]
+    return f"{name} needs {needed}, and {backbone.name} lacks that: {reason}; take another backbone"
 
 
 def insert(

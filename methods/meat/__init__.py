@@ -90,9 +90,8 @@ class MEAT(GradientMethod):
             )
         if refusal := missing(cls.name, "maskable attention", backbone):
             return refusal
-        if config.ffn != "none" and (
-            refusal := missing(f"{cls.name} with ffn={config.ffn}", "plain mlp", backbone)
-        ):
+        masked = f"{cls.name} with ffn={config.ffn}"
+        if config.ffn != "none" and (refusal := missing(masked, "plain mlp", backbone)):
             return f"{refusal}, or ffn=none"
         if config.self_loop is False and backbone.prefix_tokens == 0:
             return (

@@ -113,12 +113,12 @@ def test_every_fault_of_the_keys_is_named_and_counted(tmp_path: Path, state: dic
         if name.startswith("blocks.1."):
             del state[name]
     state["neck.weight"] = torch.zeros(2)
-    state["pos_embed"] = torch.zeros(1, 65, 32)
+    state["norm.weight"] = torch.zeros(33)
     save_file(state, tmp_path / "w.safetensors")
     said = refused(f"tiny_vit?weights={tmp_path}/w.safetensors")
     assert "12 missing (blocks.1.norm1.weight, blocks.1.norm1.bias, blocks.1.attn.qkv.weight, ...)" in said
     assert "1 unexpected (neck.weight)" in said
-    assert "1 of another shape (pos_embed (1, 65, 32) for (1, 17, 32))" in said
+    assert "1 of another shape (norm.weight (33,) for (32,))" in said
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
