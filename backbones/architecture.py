@@ -127,7 +127,7 @@ def pooling_and_source(net: nn.Module, spec: Spec) -> tuple[str, str]:
     if "global_pool" in spec.arguments:
         return pooling, "as typed"
     row = evaluated(_whole_name(spec.base))
-    return pooling, f"as in {row.source}" if row is not None else "as timm has it"
+    return pooling, f"as in {row.source.partition(' (')[0]}" if row is not None else "as timm has it"
 
 
 def _constructor(

@@ -61,6 +61,11 @@ class BackboneInfo:
     lacking: tuple[tuple[Capability, str], ...] = ()
 
     @property
+    def pools(self) -> str:
+        """How it pools, in words, and after whom that is."""
+        return f"pooling {self.pooling} {self.pooled_after}".rstrip()
+
+    @property
     def shape(self) -> Shape:
         """The shape of its output."""
         return Shape(self.width, self.grid, self.prefix_tokens, self.layout)

@@ -22,8 +22,8 @@ PER_TAG = ""  # of statistics and crops: they differ between the tags, and each 
 class Row:
     """patterns: of architecture.tag; pooling: "token" (class token), "avg" (mean of the patch tokens), "map"
     (attention pool); statistics: a name in STATISTICS; interpolation, crop: how the authors resize, and the
-    share of the side that is cut out of the middle (None: it differs); source: where it is said; instead:
-    timm's own default, where it is another.
+    share of the side that is cut out of the middle (None: it differs); source: where it is said, in
+    brackets the place and the words; instead: timm's own default, where it is another.
     """
 
     patterns: tuple[str, ...]
