@@ -24,6 +24,8 @@ from carryover.check.verdict import Verdict
 
 # Whose attention stands on the patches' own places, by a table for each pair, windows, or several grids.
 FIXED = {"BEiT", "relative positions", "SAM", "CaiT", "Hiera", "DaViT", "Swin V2", "Swin V2 CR"}
+# Those whose promises are quick tests: each is of another structure.
+CHECKED = {"DINOv3", "EVA-02 split", "SigLIP", "Hiera", "Swin V2", "SAM"}
 WITHOUT_BLOCKS = {"parallel", "ConvNeXt", "ResNet"}
 
 
@@ -194,7 +196,10 @@ def test_a_layer_that_timm_reads_the_weight_of_is_called(family: str) -> None:
     assert names >= {"bias", "q_bias", "v_bias"}
 
 
-@pytest.mark.parametrize("family", MEMBERS)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[] if name in CHECKED else [pytest.mark.slow]) for name in MEMBERS],
+)
 def test_a_member_keeps_every_promise_of_a_backbone(family: str) -> None:
     found = list(check_backbone(random(family)))
     assert len(found) == 6

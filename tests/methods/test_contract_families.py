@@ -1,7 +1,7 @@
 """Networks of other families than those with a name of their own: a few methods keep their promises there.
 
-One method each in the quick tests, by what is special of the family; one of each kind of insertion in the slow
-ones. The rest of the contract's matrix is in test_contract.py, on the families with a name of their own.
+One method each in the quick tests, by what is special of the family; each kind of insertion in the slow ones.
+The rest of the contract's matrix is in test_contract.py, on the families with a name of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from family_members import MEMBERS, random
 
 from backbones.backbone import describe
 
-# What a method inserts meets what is special: rotary codes and registers, split queries, a gated MLP, relative
+# What is inserted meets what is special: rotary codes and registers, split queries, a gated MLP, relative
 # positions, stages whose width changes within a block, an attention pool.
 QUICK = (
     ("vpt_deep", "DINOv3"),
@@ -27,6 +27,7 @@ QUICK = (
 )
 INSERTING = ("vpt_deep", "lora", "adapter", "ssf")
 FAMILIES = ("DINOv3 plus", "DINOv2 registers", "EVA", "EVA-CLIP", "CLIP", "AIMv2", "Hiera", "Swin V2")
+SPECIAL = ("BEiT", "EVA-02 split", "DINOv3", "AIMv2", "Hiera", "Swin V2")
 PEFT = {"all": ("lora", {"targets": "all"}), "qv": ("lora", {"targets": "qv"}), "ia3": ("ia3", {})}
 
 
@@ -51,7 +52,12 @@ def test_what_is_inserted_keeps_its_promises_on_every_family(method: str, family
 
 
 @pytest.mark.parametrize(
-    "family", [name for name in MEMBERS if name not in ("parallel", "ConvNeXt", "ResNet")]
+    "family",
+    [
+        pytest.param(name, marks=[] if name in SPECIAL else [pytest.mark.slow])
+        for name in MEMBERS
+        if name not in ("parallel", "ConvNeXt", "ResNet")
+    ],
 )
 @pytest.mark.parametrize("method", ["adapter", "bitfit", "ln_tuning", "ssf", "vpt_deep", *PEFT])
 def test_all_that_trains_is_reached_by_the_loss(method: str, family: str) -> None:
