@@ -6,23 +6,24 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.models import model_entrypoint
+from timm.models import get_deprecated_models, get_pretrained_cfg
 from torch import nn
 
 from backbones.catalogue import backbone_names, find_recipe
-from backbones.families import CONVNETS, SWINS, VITS, family_of, input_size, pooling_of, shape_of
-from backbones.names import Spec
+from backbones.evaluation import evaluated
+from backbones.families import input_size, pooling_of
+from backbones.names import Spec, parse
 from backbones.preprocessing import Preprocessing
-from backbones.recipe import NETWORKS, STATISTICS, Recipe, Value
-from backbones.sites import find_sites
+from backbones.recipe import STATISTICS, Recipe, Value
+from backbones.structure import pass_through
 from benchmarks.errors import RequestError, unknown
-
-FILES = (*VITS, *SWINS, *CONVNETS)
 
 # Arguments that are ours to set, or that are no value a user could type.
 CLOSED = (
@@ -38,11 +39,8 @@ CLOSED = (
     "strict_img_size",
     "always_partition",
 )
-# How timm makes a network that takes images of any size; a ConvNet does by nature.
-ANY_SIZE: Mapping[str, Mapping[str, Value]] = {
-    "vit": {"dynamic_img_size": True},
-    "swin": {"strict_img_size": False},
-}
+# How timm makes a network that takes images of any size, where it has the argument; a ConvNet does by nature.
+ANY_SIZE: Mapping[str, Value] = {"dynamic_img_size": True, "strict_img_size": False}
 # Attention layers of this house, by the word that a user types after attn_layer=.
 ATTENTION: Mapping[str, str] = {
     "external_attention": "backbones.external_attention.attention:MultiHeadExternalAttention"
@@ -50,36 +48,49 @@ ATTENTION: Mapping[str, str] = {
 LAYERS = ("norm_layer", "act_layer", "embed_norm_layer", "attn_layer")
 
 
+def spec_of(name: str) -> Spec:
+    """The parsed name; an old name of timm's is replaced by its present one, as timm itself maps it.
+
+    RequestError as in `parse`, and for a name that timm removed without a successor.
+    """
+    spec = parse(name)
+    architecture, dot, tag = spec.base.partition(".")
+    if find_recipe(spec.base) is not None:
+        return spec
+    old = get_deprecated_models()
+    if architecture not in old:
+        return spec
+    present = old[architecture]
+    if present is None:
+        raise RequestError(f"backbone {spec.base!r} was removed from timm; take another name")
+    if dot and tag and present != f"{present.partition('.')[0]}.{tag}":
+        if "." in present:
+            raise RequestError(
+                f"backbone {spec.base!r}: timm calls {architecture} {present} now, which has a tag already; "
+                f"take {present}"
+            )
+        present += f".{tag}"
+    return replace(spec, base=present)
+
+
 def build(spec: Spec, classes: int = 0, any_size: bool = False) -> nn.Module:
     """The network with initial weights, on the default device (under torch.device("meta"): no memory).
 
     classes: of a classifier, 0 for none; any_size: whether it takes images of other sizes than its own,
-    with the same parameters.
+    with the same parameters. On the meta device it is passed through (see `structure`).
 
     RequestError for an unknown name, tag or argument, an argument of the wrong type, values that do not
-    fit together, and a network of a family that Carryover does not know.
+    fit together, and a network whose features or patches cannot be read.
     """
     recipe = find_recipe(spec.base)
     if recipe is None:
         _check_name(spec.base)
     else:
         _check_tag(spec.base, recipe)
-    network, constructor = _constructor(spec, recipe)
-    _check_arguments(spec, network)
-    family = recipe.family if recipe else family_of_file(spec.base)
-    arguments = {**(recipe.arguments if recipe else {}), **spec.arguments}
-    if family == "convnet":
-        arguments = _without_size(arguments)  # a ConvNet takes any
-    if arguments.get("attn_layer") in ATTENTION:
-        layer = _imported(ATTENTION[str(arguments.pop("attn_layer"))])
-        constructor = partial(constructor, attn_layer=layer)
-    if any_size:
-        arguments |= ANY_SIZE.get(family or "", {})
+    constructor, arguments = _constructor(spec, recipe, any_size)
     try:
         net = constructor(num_classes=classes, **arguments)
-        if family_of(net) is None:
-            raise RequestError(f"it is a {type(net).__name__}, neither ViT, Swin nor ConvNet")
-        find_sites(net)
+        _call_readers(net)
         _check_shape(net, spec)
     except RequestError as error:
         raise RequestError(f"backbone {spec.canonical!r} cannot be used: {error}") from None
@@ -108,26 +119,78 @@ def size_of(net: nn.Module, spec: Spec) -> tuple[int, int]:
     return input_size(net, {**(recipe.arguments if recipe else {}), **spec.arguments})
 
 
-def family_of_file(base: str) -> str | None:
-    """The family of a timm name, by the file of timm that it is in."""
-    file = _file_of(base)
-    return "vit" if file in VITS else "swin" if file in SWINS else "convnet" if file in CONVNETS else None
+def pooling_and_source(net: nn.Module, spec: Spec) -> tuple[str, str]:
+    """How the network pools, and after whom: a source in the table of `evaluation`, timm, or who typed it."""
+    pooling = pooling_of(net)
+    if find_recipe(spec.base) is not None:
+        return pooling, ""
+    if "global_pool" in spec.arguments:
+        return pooling, "as typed"
+    row = evaluated(_whole_name(spec.base))
+    return pooling, f"as in {row.source.partition(' (')[0]}" if row is not None else "as timm has it"
 
 
-def _constructor(spec: Spec, recipe: Recipe | None) -> tuple[Callable[..., object], Callable[..., nn.Module]]:
-    """What states the arguments, and what makes the network from them."""
+def _constructor(
+    spec: Spec, recipe: Recipe | None, any_size: bool
+) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """What makes the network, and its arguments; RequestError for one that it does not take."""
     if recipe is not None:
         make = _imported(recipe.network)
     else:
         create: Callable[..., nn.Module] = timm.create_model
         make = partial(create, spec.base, pretrained=False)
-        family = family_of_file(spec.base) or ""
-        if family in NETWORKS:
-            return _imported(NETWORKS[family]), make
+    arguments: dict[str, Any] = {**(recipe.arguments if recipe else {}), **spec.arguments}
+    row = evaluated(_whole_name(spec.base)) if recipe is None else None
+    if row is not None and row.instead is not None:
+        arguments.setdefault("global_pool", row.pooling)
+    if arguments or any_size:
+        taken = _parameters(_class_of(make, recipe))
+        _check_arguments(spec, taken)
+        if "img_size" not in taken:  # a word of ours, for a network that takes any size
+            arguments.pop("img_size", None)
+        if any_size:
+            arguments |= {name: value for name, value in ANY_SIZE.items() if name in taken}
+    if arguments.get("attn_layer") in ATTENTION:
+        layer = _imported(ATTENTION[str(arguments.pop("attn_layer"))])
+        make = partial(make, attn_layer=layer)
+    return make, arguments
+
+
+def _class_of(make: Callable[..., nn.Module], recipe: Recipe | None) -> type[nn.Module]:
+    """The class that `make` makes; timm's functions hide its arguments."""
     if isinstance(make, type):
-        return make, make
-    with torch.device("meta"):  # timm's functions hide the arguments of the class that they make
-        return type(make(num_classes=0, **_without_size(recipe.arguments if recipe else {}))), make
+        return make
+    with torch.device("meta"):
+        return type(make(num_classes=0, **_without_size(recipe.arguments if recipe else {})))
+
+
+def _parameters(made: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """The arguments of a class, with those that it hands on to the classes above it."""
+    found: dict[str, inspect.Parameter] = {}
+    for one in made.__mro__:
+        own = inspect.signature(one.__init__).parameters  # type: ignore[misc]
+        found = {**own, **found}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return found
+
+
+def _whole_name(base: str) -> str:
+    """architecture.tag, with timm's default tag where none is said."""
+    config = get_pretrained_cfg(base)
+    tag = config.tag if config is not None else ""
+    return f"{base.partition('.')[0]}.{tag}" if tag else base
+
+
+def _call_readers(net: nn.Module) -> None:
+    """Let attention call its `qkv` and add the biases of q and v afterwards, as timm can do by itself.
+
+    Otherwise EVA, BEiT and Swin V2 read the layer's weight: whatever a method does to the layer (low-rank
+    updates, scales) would be passed by, without an error.
+    """
+    for module in net.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = True
 
 
 def _without_size(arguments: Mapping[str, Value]) -> dict[str, Value]:
@@ -140,10 +203,6 @@ def _imported(path: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _file_of(base: str) -> str:
-    return model_entrypoint(base.partition(".")[0]).__module__.rpartition(".")[2]
-
-
 def _check_tag(base: str, recipe: Recipe) -> None:
     _, dot, tag = base.partition(".")
     if dot and tag not in recipe.tags:
@@ -154,26 +213,19 @@ def _check_name(base: str) -> None:
     architecture, _, tag = base.partition(".")
     if not timm.is_model(architecture):
         own = backbone_names()
-        names = [name for file in FILES for name in timm.list_models(module=file)]
-        near = difflib.get_close_matches(base, [*own, *names], n=1, cutoff=0.5)
-        way_out = "Or any timm ViT, Swin or ConvNet name" + (
-            f", such as {near[0]}." if near and near[0] not in own else "."
-        )
+        near = difflib.get_close_matches(base, [*own, *timm.list_models()], n=1, cutoff=0.5)
+        way_out = "Or any timm name" + (f", such as {near[0]}." if near and near[0] not in own else ".")
         raise unknown("backbone", base, own, way_out)
-    if _file_of(base) not in FILES:
-        raise RequestError(
-            f"backbone {base!r} is neither a ViT, a Swin nor a ConvNet as Carryover knows them (timm has "
-            f"it in {_file_of(base)}.py); take one of {', '.join(sorted(backbone_names()))}, or another name"
-        )
     tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
     if tag and tag not in tags:
         raise unknown(f"tag of {architecture}", tag, tags)
 
 
-def _check_arguments(spec: Spec, network: Callable[..., object]) -> None:
-    """RequestError for an argument that `network` does not take, or whose type is not its default's."""
+def _check_arguments(spec: Spec, taken: Mapping[str, inspect.Parameter]) -> None:
+    """RequestError for an argument that is not `taken`, or whose type is not its default's."""
     defaults: dict[str, object] = {"img_size": 224}  # what every network has, a ConvNet as our word
-    defaults |= {name: one.default for name, one in inspect.signature(network).parameters.items()}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    defaults |= {name: one.default for name, one in taken.items() if one.kind in named}
     typable = {
         name: default
         for name, default in defaults.items()
@@ -219,15 +271,14 @@ def _text(value: Value) -> str:
 
 
 def _check_shape(net: nn.Module, spec: Spec) -> None:
-    """RequestError unless the patch divides the image and the head pools tokens into one vector."""
+    """RequestError unless the patch divides the image and features and patches can be read."""
     size = size_of(net, spec)
-    patch = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
+    embed = getattr(net, "patch_embed", None)
+    patch = getattr(embed, "patch_size", (1, 1)) if hasattr(embed, "img_size") else (1, 1)
     # Some networks of timm's (SigLIP at 384 px) leave a margin on purpose; a typed size is checked.
     if spec.arguments.keys() & {"img_size", "patch_size"} and any(
         pixels % part for pixels, part in zip(size, patch, strict=True)
     ):
         raise RequestError(f"patch {patch[0]}x{patch[1]} does not divide its image of {size[0]}x{size[1]}")
-    if not pooling_of(net):
-        raise RequestError("it pools nothing; give global_pool=token or global_pool=avg")
     if next(net.parameters()).is_meta:
-        shape_of(net, size)
+        pass_through(net, size)

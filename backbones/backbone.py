@@ -18,16 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones.architecture import build, preprocessing_of, size_of
-from backbones.families import family_of, patch_tokens, pooling_of, shape_of
+from backbones.architecture import build, pooling_and_source, preprocessing_of, size_of, spec_of
+from backbones.capabilities import CAPABILITIES, Capability, lacks
+from backbones.families import as_tokens, family_of, patch_tokens
 from backbones.features import Kind, extract
-from backbones.names import Spec, parse
+from backbones.names import Spec
 from backbones.numerics import Numerics, choose, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pristine import Snapshot
 from backbones.recipe import Family
-from backbones.sites import Site, find_sites
+from backbones.sites import Site, find_sites, sites_of
+from backbones.structure import Layout, Shape, pass_through
 from backbones.weights import check_weights, hash_weights, source_of, with_weights
+from benchmarks.errors import unknown
 from benchmarks.images import Chunk, Inputs
 from benchmarks.progress import Progress
 from benchmarks.store import Store
@@ -39,7 +42,9 @@ class BackboneInfo:
 
     width: channels C of its features; blocks: attention sites; grid: (h, w) of its patch tokens;
     prefix_tokens: before the patches (0 for Swin and ConvNets); pooling: timm's word for how tokens become
-    features; input_size: (H, W) in pixels; parameters: their number without classifier.
+    features; input_size: (H, W) in pixels; parameters: their number without classifier; pooled_after: whose
+    pooling that is, empty for an own backbone; layout: of what timm's `forward_features` returns; lacking:
+    the capabilities that it lacks, each with the reason.
     """
 
     name: str
@@ -51,6 +56,28 @@ class BackboneInfo:
     pooling: str
     input_size: tuple[int, int]
     parameters: int
+    pooled_after: str = ""
+    layout: Layout = "tokens"
+    lacking: tuple[tuple[Capability, str], ...] = ()
+
+    @property
+    def pools(self) -> str:
+        """How it pools, in words, and after whom that is."""
+        return f"pooling {self.pooling} {self.pooled_after}".rstrip()
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of its output."""
+        return Shape(self.width, self.grid, self.prefix_tokens, self.layout)
+
+    def missing(self, capability: Capability) -> str | None:
+        """Why it lacks a capability (see `capabilities`), as a part of a sentence; None if it has it.
+
+        RequestError for a capability that nothing has.
+        """
+        if capability not in CAPABILITIES:
+            raise unknown("capability of a backbone", capability, CAPABILITIES)
+        return dict(self.lacking).get(capability)
 
 
 class Backbone(nn.Module):
@@ -80,7 +107,7 @@ class Backbone(nn.Module):
         self.numerics = numerics
         self.store = store
         self.shared: dict[str, Chunk] = {}
-        self._sites = find_sites(net) if sites is None else sites
+        self._sites = find_sites(net, info.input_size) if sites is None else sites
         self._loaded: Snapshot | None = Snapshot(net)
         self._own = weakref.WeakSet(net.modules())  # what methods insert is not among them
 
@@ -111,17 +138,14 @@ class Backbone(nn.Module):
         self._choose_attention()
         with self.numerics.autocast():
             maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
-            return patch_tokens(self.net, maps, self.info.prefix_tokens).float()
+            return patch_tokens(self.net, maps, self.info.shape).float()
 
     def forward_maps(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to what timm's `forward_features` returns, as (B, prefix + N, C) float32."""
         self._choose_attention()
         with self.numerics.autocast():
             maps: Tensor = self.net.forward_features(images)  # type: ignore[operator]
-        if maps.ndim == 4:
-            convnet = self.info.family == "convnet"  # (B, C, h, w); Swin's are (B, h, w, C)
-            maps = maps.flatten(2).transpose(1, 2) if convnet else maps.flatten(1, 2)
-        return maps.float()
+        return as_tokens(maps, self.info.shape).float()
 
     def features(self, inputs: Inputs, batch_size: int = 256, progress: Progress | None = None) -> Tensor:
         """`forward` of all inputs, (N, C) float32 on the CPU; from the cache while pristine."""
@@ -244,7 +268,8 @@ class Backbone(nn.Module):
     def _choose_attention(self) -> None:
         # timm freezes the choice when a module is made; methods replace modules, so it is made here.
         for site in self._sites:
-            set_fused(self.net.get_submodule(f"{site.name}.attn"), self.numerics, torch.is_grad_enabled())
+            attention = self.net.get_submodule(f"{site.name}.{site.children[0]}")
+            set_fused(attention, self.numerics, torch.is_grad_enabled())
 
 
 def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics | None = None) -> Backbone:
@@ -254,7 +279,7 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
     set. RequestError for a name, argument or file that cannot be used; DataError if the hub cannot be
     reached.
     """
-    spec = parse(name)
+    spec = spec_of(name)
     with torch.device("meta"):
         sketch = build(spec)  # every bad input shows here, before memory or network is spent
     numerics = numerics or choose(store=store)
@@ -263,8 +288,9 @@ def open_backbone(name: str, *, store: Store | None = None, numerics: Numerics |
     net = net.to(numerics.device).eval()
     weights = hash_weights(net)
     identity = f"{spec.architecture}.{tag}-{weights[:12]}"
-    info = _info(spec, sketch)
-    return Backbone(net, info, preprocessing_of(net, spec), identity, weights, numerics, store)
+    info, preprocessing = _info(spec, sketch), preprocessing_of(net, spec)
+    sites = sites_of(pass_through(sketch, info.input_size), net)
+    return Backbone(net, info, preprocessing, identity, weights, numerics, store, sites)
 
 
 def describe(name: str) -> BackboneInfo:
@@ -272,28 +298,30 @@ def describe(name: str) -> BackboneInfo:
 
     Errors as in `open_backbone`; of a weights file only the header is read.
     """
-    spec = parse(name)
+    spec = spec_of(name)
     with torch.device("meta"):
         net = build(spec)
     source = source_of(spec)
     if source not in ("random", "pretrained"):
-        check_weights(Path(source).expanduser(), net)
+        check_weights(Path(source).expanduser(), net, spec)
     return _info(spec, net)
 
 
 def _info(spec: Spec, sketch: nn.Module) -> BackboneInfo:
     """sketch: the network on the meta device."""
-    family, size = family_of(sketch), size_of(sketch, spec)
-    assert family is not None
-    shape = shape_of(sketch, size)
+    seen = pass_through(sketch, size_of(sketch, spec))
+    shape, (pooling, after) = seen.shape, pooling_and_source(sketch, spec)
     return BackboneInfo(
         name=spec.canonical,
-        family=family,
+        family=family_of(seen),
         width=shape.width,
-        blocks=len(find_sites(sketch)),
+        blocks=len(sites_of(seen, sketch)),
         grid=shape.grid,
         prefix_tokens=shape.prefix,
-        pooling=pooling_of(sketch),
-        input_size=size,
+        pooling=pooling,
+        input_size=seen.size,
         parameters=sum(parameter.numel() for parameter in sketch.parameters()),
+        pooled_after=after,
+        layout=shape.layout,
+        lacking=tuple(lacks(seen).items()),
     )

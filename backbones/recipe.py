@@ -15,10 +15,11 @@ STATISTICS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
     {
         "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     }
 )
 
-Family = Literal["vit", "swin", "convnet", "external_attention"]
+Family = Literal["vit", "swin", "hierarchical", "convnet", "hybrid", "mixer", "external_attention"]
 
 # The constructors of the families that have one each, as "module:attribute".
 NETWORKS: Mapping[str, str] = MappingProxyType(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from timm.models import get_pretrained_cfg
-from torch import nn
+from torch import Tensor, nn
 
-from backbones.architecture import build
+from backbones.architecture import build, spec_of
 from backbones.catalogue import find_recipe
-from backbones.names import Spec, parse
+from backbones.checkpoints import fitted, unwrapped
+from backbones.names import Spec
 from benchmarks import seeds
 from benchmarks.errors import DataError, RequestError
 
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".tar")
-CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
 LINEARS = ("head.", "head.fc.", "fc.", "classifier.")  # where timm's last layer is
 SHIPPED = Path(__file__).parent / "pretrained"
 
@@ -35,8 +35,8 @@ def hash_weights(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
-    """The names to load, from the file's header alone; `net` may live on the meta device.
+def check_weights(path: Path, net: nn.Module, spec: Spec) -> None:
+    """Check a file from its header alone, whose shapes go through timm's filter; `net` is on the meta device.
 
     Classifier entries of the file are left out, buffers that Swin computes itself too. RequestError for
     a missing or truncated file, a pickle, and keys that are missing, unexpected or of another shape.
@@ -44,47 +44,45 @@ def check_weights(path: Path, net: nn.Module) -> tuple[str, ...]:
     _refuse_pickle(path)
     try:
         with safe_open(path, "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RequestError(
             f"weights {path} cannot be read as safetensors ({error}); the file is truncated or of another "
             "kind, so give another"
         ) from None
-    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    derived = {name for name, _ in net.named_buffers()} - set(wanted)
-    for name in list(found):
-        if name not in wanted and (name.startswith(CLASSIFIERS) or name in derived):
-            del found[name]
-    other = [name for name in found if name in wanted and found[name] != wanted[name]]
-    faults = [
-        _listed("missing", [name for name in wanted if name not in found]),
-        _listed("unexpected", [name for name in found if name not in wanted]),
-        _listed("of another shape", [f"{name} {found[name]} for {wanted[name]}" for name in other]),
-    ]
-    if any(faults):
-        raise RequestError(
-            f"weights {path} do not fit the network: {'; '.join(filter(None, faults))}; name the "
-            "architecture they were made with (img_size=, patch_size=, depth= and so on), another file, "
-            "or weights=random"
-        )
-    return tuple(wanted)
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    fitted(f"weights {path}", state, net, spec)
 
 
-def load_weights(path: Path, net: nn.Module) -> None:
-    """Fill `net` from a safetensors file, strictly; values are converted to the network's precision.
+def load_weights(path: Path, net: nn.Module, spec: Spec, *, strict: bool = True) -> bool:
+    """Fill `net` from a safetensors file; values are converted to the network's precision.
 
-    RequestError as in `check_weights`, and for values that are not finite.
+    Returns whether any were resampled (position codes, patches of another size).
+
+    strict: whether entries that the network has no place for are refused. RequestError as in
+    `check_weights`, and for values that are not finite.
     """
-    names = check_weights(path, net)
-    own = net.state_dict()
     with safe_open(path, "pt") as file:
-        state = {name: file.get_tensor(name).to(own[name].dtype) for name in names}
+        state = {name: _float(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    own, numbers = net.state_dict(), _numbers(state.values())
+    state = fitted(f"weights {path}", state, net, spec, strict=strict)
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise RequestError(
                 f"weights {path} hold values that are not finite, in {name}; the file is damaged"
             )
-    net.load_state_dict(state, strict=True)
+    net.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=True)
+    return not _numbers(state.values()) <= numbers
+
+
+def _numbers(tensors: Iterable[Tensor]) -> Counter[int]:
+    """How many tensors hold so many numbers: a resampled one is of a size that the file does not have."""
+    return Counter(tensor.numel() for tensor in tensors)
+
+
+def _float(tensor: Tensor) -> Tensor:
+    # Before a filter resamples it: half precision would round twice.
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def fetch_pretrained(hub_id: str) -> Path:
@@ -137,7 +135,7 @@ def with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
         assert hub is not None
         return _pretrained(spec, *hub), hub[1]
     if source != "random":
-        check_weights(Path(source).expanduser(), sketch)
+        check_weights(Path(source).expanduser(), sketch, spec)
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: torch.manual_seed would also touch every GPU's.
         torch.default_generator.manual_seed(seeds.derive("weights", spec.architecture))
@@ -146,8 +144,10 @@ def with_weights(spec: Spec, sketch: nn.Module) -> tuple[nn.Module, str]:
         return net, "random"
     path = Path(source).expanduser()
     check_card(path)
-    load_weights(path, net)
-    return net, path.stem.partition(".")[2] if path == shipped_file(spec) else "local"
+    resampled = load_weights(path, net, spec)
+    if path == shipped_file(spec) and not resampled:
+        return net, path.stem.partition(".")[2]
+    return net, "local-resampled" if resampled else "local"
 
 
 def with_classifier(name: str) -> nn.Module:
@@ -155,15 +155,15 @@ def with_classifier(name: str) -> nn.Module:
 
     RequestError for weights without one.
     """
-    spec = parse(name)
+    spec = spec_of(name)
     path = Path(source_of(spec)).expanduser()
     if path.suffix != ".safetensors":
         raise RequestError(f"backbone {name!r} has no weights file with a classifier; give weights=PATH")
     with torch.device("meta"):
-        check_weights(path, build(spec))
+        check_weights(path, build(spec), spec)
     check_card(path)
     with safe_open(path, "pt") as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        state = unwrapped({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
     classes = [len(state[key]) for key in state if key in (f"{prefix}weight" for prefix in LINEARS)]
     if not classes:
         raise RequestError(
@@ -171,7 +171,8 @@ def with_classifier(name: str) -> nn.Module:
         )
     net = build(spec, classes[0])
     own = net.state_dict()
-    net.load_state_dict({key: state[key].to(own[key].dtype) for key in own})
+    found = fitted(f"weights {path}", state, net, spec)
+    net.load_state_dict({key: found[key].to(own[key].dtype) for key in own})
     return net.eval()
 
 
@@ -193,21 +194,20 @@ def check_card(path: Path) -> None:
 
 
 def _pretrained(spec: Spec, hub_id: str, tag: str) -> nn.Module:
-    # timm fits the position embedding to the size asked for. The file is fetched here, because timm's
-    # own download falls back to a pickle.
-    overlay = {"file": str(fetch_pretrained(hub_id)), "custom_load": False}
-    create: Callable[..., nn.Module] = timm.create_model
+    # The file is fetched here, because timm's own download falls back to a pickle.
+    path = fetch_pretrained(hub_id)
+    with torch.random.fork_rng(devices=[]):
+        net = build(spec)
     try:
-        with torch.random.fork_rng(devices=[]):
-            return create(
-                spec.base, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **spec.arguments
-            )
-    except (SafetensorError, RuntimeError, KeyError) as error:
+        # What the hub's files hold besides (another head, a text tower) is the business of timm's filter.
+        load_weights(path, net, spec, strict=False)
+    except (RequestError, SafetensorError, OSError) as error:
         reason = str(error).strip().replace("\n", " ")[:300]
         raise DataError(
             f"the pretrained weights {tag} do not fit {spec.canonical!r} ({reason}); leave out arguments "
             "that change the network, give weights=random, or remove a damaged file from the hub's cache"
         ) from error
+    return net
 
 
 def _hub(base: str) -> tuple[str, str] | None:
@@ -233,8 +233,3 @@ def _refuse_pickle(path: Path) -> None:
             f"weights file {path} is a pickle, and opening a pickle can run any code hidden in it; if you "
             "trust it, convert it with safetensors.torch.save_file and give the .safetensors file"
         )
-
-
-def _listed(fault: str, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} {fault} ({shown})" if names else ""

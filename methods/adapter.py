@@ -13,12 +13,13 @@ the MLP, as the 0.16 M of VTAB's tables. Stored per task (or once): the bottlene
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from backbones.backbone import Backbone
+from backbones.capabilities import Capability
 from methods.base import ParameterEfficient
 from methods.base.efficient import insert
 
@@ -39,6 +40,7 @@ class Bottleneck(nn.Module):
 
 class Adapter(ParameterEfficient):
     name = "adapter"
+    needs = ("mlp",)
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -52,10 +54,14 @@ class Adapter(ParameterEfficient):
 
     config: Config
 
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[Capability, ...]:
+        return (*cls.needs, "attention") if config.placement == "houlsby" else cls.needs
+
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()
         for site in backbone.sites():
-            places = [site.block.get_submodule("mlp")]
+            places = [site.mlp]
             if self.config.placement == "houlsby":
                 places.append(site.attention)
             for place in places:

@@ -40,6 +40,7 @@ class ParallelBottleneck(nn.Module):
 
 class AdaptFormer(ParameterEfficient):
     name = "adaptformer"
+    needs = ("mlp",)
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -57,5 +58,4 @@ class AdaptFormer(ParameterEfficient):
         backbone.freeze()
         for site in backbone.sites():
             beside = ParallelBottleneck(site.width, self.config.rank, self.config.scale)
-            mlp = site.block.get_submodule("mlp")
-            insert(mlp, "adaptformer", beside, lambda beside, given, returned: returned + beside(given))
+            insert(site.mlp, "adaptformer", beside, lambda beside, given, returned: returned + beside(given))

@@ -5,7 +5,7 @@ LayerNorms of a transformer as in Kim et al., "How to Adapt Your Large-Scale Vis
 BatchNorms of a ConvNet as in Frankle et al., "Training BatchNorm and Only BatchNorm" (ICLR 2021), which
 then also follow the statistics of their training images.
 
-Trains weight and bias of every LayerNorm, BatchNorm and GroupNorm. Identity at init. Count:
+Trains weight and bias of every LayerNorm, RMSNorm, BatchNorm and GroupNorm. Identity at init. Count:
 38,400 on ViT-B/16. Stored per task (or once): those, a BatchNorm's statistics, and the head.
 """
 
@@ -15,17 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
 from backbones.backbone import Backbone
+from backbones.capabilities import is_norm
 from methods.base import ParameterEfficient
 from methods.base.gradient import rates
 
 
 class NormTuning(ParameterEfficient):
     name = "ln_tuning"
-    families = ("vit", "swin", "convnet", "external_attention")
+    needs = ("norms",)
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -35,5 +33,5 @@ class NormTuning(ParameterEfficient):
     def attach(self, backbone: Backbone) -> None:
         backbone.freeze()
         for module in backbone.net.modules():
-            if isinstance(module, nn.LayerNorm | nn.GroupNorm | _BatchNorm):
+            if is_norm(module):
                 module.requires_grad_()

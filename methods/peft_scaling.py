@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from backbones.backbone import Backbone
 from methods.base import ParameterEfficient
 from methods.base.gradient import rates
-from methods.base.peft import PeftTuner, Tuner
+from methods.base.peft import PeftTuner, Tuner, pattern_of
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 class IA3(Tuner):
     """(IA)^3: what attention and the MLP compute is scaled (Liu et al., NeurIPS 2022).
 
-    l * (W x) for qkv, W (l * x) for fc2, l one. Trains ia3_l. 64,512. On a fused qkv the queries are scaled
-    too, which adds nothing that scaled keys cannot do: q . k sees only the product of the two scales.
+    l * (W x) for k and v, W (l * x) for the MLP's last layer, l one. Trains ia3_l. 64,512. On a fused qkv the
+    queries are scaled too, which adds nothing that scaled keys cannot do: q . k sees only the product of the
+    two scales.
     """
 
     name = "ia3"
+    needs = ("qkv", "mlp")
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -32,12 +34,18 @@ class IA3(Tuner):
     config: Config
 
     def attach(self, backbone: Backbone) -> None:
-        self.inject(backbone, r".*\b(attn\.qkv|mlp\.fc2)")
+        read: list[str] = []
+        self._hidden: list[str] = []
+        for site in backbone.sites():
+            attention, mlp = (f"{site.name}.{child}" for child in site.children)
+            read += [f"{attention}.{name}" for made, name in site.readers().items() if made != "q"]
+            self._hidden.append(f"{mlp}.{site.mlp_layers()[-1]}")
+        self.inject(backbone, pattern_of([*read, *self._hidden]))
 
     def tuner(self, pattern: str) -> PeftConfig:
         import peft
 
-        return peft.IA3Config(target_modules=pattern, feedforward_modules=r".*\bmlp\.fc2")
+        return peft.IA3Config(target_modules=pattern, feedforward_modules=pattern_of(self._hidden))
 
     def spared(self, name: str) -> bool:
         return True

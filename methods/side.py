@@ -49,7 +49,6 @@ class Side(nn.Module):
 
 class SideTuning(ParameterEfficient):
     name = "side"
-    families = ("vit", "swin", "convnet", "external_attention")
     identity_at_init: ClassVar[bool] = False
 
     def attach(self, backbone: Backbone) -> None:

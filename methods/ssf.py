@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.backbone import Backbone
+from backbones.capabilities import NORMS
 from methods.base import ParameterEfficient
 from methods.base.efficient import insert
 from methods.base.gradient import rates
@@ -41,7 +41,6 @@ class ScaleShift(nn.Module):
 
 class SSF(ParameterEfficient):
     name = "ssf"
-    families = ("vit", "swin", "convnet", "external_attention")
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -55,7 +54,7 @@ class SSF(ParameterEfficient):
             if channels:
                 # timm's layers for maps in NCHW say so in their names, LayerNorm2d as well as torch's own.
                 named = "2d" in type(module).__name__
-                maps = named or isinstance(module, nn.Conv2d | nn.GroupNorm | _BatchNorm)
+                maps = named or isinstance(module, nn.Conv2d | nn.GroupNorm)
                 scaled = ScaleShift(channels, maps)
                 insert(module, "ssf", scaled, lambda ssf, given, returned: ssf(returned))
 
@@ -66,8 +65,7 @@ def _channels(module: nn.Module) -> int:
         return module.out_features
     if isinstance(module, nn.Conv2d):
         return module.out_channels
-    if isinstance(module, nn.LayerNorm):
-        return module.normalized_shape[-1]
-    if isinstance(module, _BatchNorm):
-        return module.num_features
-    return module.num_channels if isinstance(module, nn.GroupNorm) else 0
+    if not isinstance(module, NORMS):
+        return 0
+    channels = getattr(module, "num_features", None) or getattr(module, "num_channels", None)
+    return channels or module.normalized_shape[-1]  # type: ignore[index, union-attr]

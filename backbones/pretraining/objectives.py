@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from backbones.architecture import build, preprocessing_of
+from backbones.architecture import build, preprocessing_of, spec_of
 from backbones.families import family_of
-from backbones.names import Spec, parse
+from backbones.names import Spec
 from backbones.pretraining.mae import MAE
 from backbones.pretraining.settings import Settings
 from backbones.pretraining.simclr import SimCLR
 from backbones.pretraining.supervised import Supervised
+from backbones.structure import pass_through
 from backbones.weights import with_classifier, with_weights
 from benchmarks.errors import RequestError
 from benchmarks.seeds import derive
@@ -58,7 +59,9 @@ def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int,
     """The teacher and the size of its images; None for a ConvNet, which takes them as they come."""
     teacher = with_classifier(name)
     with torch.device("meta"):
-        own = preprocessing_of(build(parse(name)), parse(name))
+        taught = spec_of(name)
+        sketch = build(taught)
+        own = preprocessing_of(sketch, taught)
         other = preprocessing_of(build(spec), spec)
     found = int(teacher.num_classes)  # type: ignore[arg-type]
     if found != classes:
@@ -71,4 +74,5 @@ def _teacher(spec: Spec, name: str, classes: int) -> tuple[nn.Module, tuple[int,
             f"teacher {name!r} expects images of {own.normalisation}, the network {spec.canonical!r} of "
             f"{other.normalisation}; give both the same mean and std"
         )
-    return teacher, None if family_of(teacher) == "convnet" else own.size
+    convnet = family_of(pass_through(sketch, own.size)) == "convnet"
+    return teacher, None if convnet else own.size

@@ -20,10 +20,9 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from backbones import training
-from backbones.architecture import build, preprocessing_of, size_of
+from backbones.architecture import build, preprocessing_of, size_of, spec_of
 from backbones.backbone import open_backbone
 from backbones.families import family_of
-from backbones.names import parse
 from backbones.numerics import Numerics, set_fused
 from backbones.preprocessing import Preprocessing
 from backbones.pretraining.batches import Batches
@@ -32,6 +31,7 @@ from backbones.pretraining.curve import Point, draw_curve, read_curve, write_cur
 from backbones.pretraining.evaluation import held_out_loss, inference_rate, probe, top1
 from backbones.pretraining.objectives import make_objective
 from backbones.pretraining.settings import Settings, check, check_source, check_stages, size_at, stages_of
+from backbones.structure import pass_through
 from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
 from benchmarks.claim import claim
@@ -90,7 +90,7 @@ class Run:
         check(plan.settings)
         context.numerics.apply()
         self.plan, self.context = plan, context
-        self.spec = parse(plan.backbone)
+        self.spec = spec_of(plan.backbone)
         self.train, self.valid = plan.source.train, plan.source.test
         self.classes = len(plan.source.class_names) if plan.objective == "supervised" else 0
         check_source(plan.source_name, plan.source, plan.objective)
@@ -109,7 +109,7 @@ class Run:
             plan.objective, self.spec, plan.settings, self.classes, any_size=len(self.stages) > 1
         ).to(context.numerics.device)
         self._claim_folder()  # after the last check, since it writes
-        if family_of(sketch) == "convnet":
+        if family_of(pass_through(sketch, (height, width))) == "convnet":
             self.objective = self.objective.to(memory_format=torch.channels_last)
         decay = plan.settings.ema
         self.average = ModelEmaV3(self.objective.net, decay, use_warmup=True) if decay else None

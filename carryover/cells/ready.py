@@ -144,7 +144,7 @@ class ReadyCell:
             protocol=self.protocol.VERSION,
             scenario=self.protocol.scenario(info),
             preprocessing=preprocessing.rule,
-            backbone=f"{backbone.identity}, pooling {backbone.info.pooling}, {preprocessing.normalisation}",
+            backbone=f"{backbone.identity}, {backbone.info.pools}, {preprocessing.normalisation}",
             selection=self.selection,
         )
 

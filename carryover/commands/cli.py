@@ -119,10 +119,19 @@ def plan(**asked: Any) -> int:
 @_carryover.command()
 @click.argument("kind", type=click.Choice(["methods", "streams", "backbones", "all"]), default="all")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ls(kind: str, as_json: bool) -> int:
+@click.option(
+    "--timm",
+    metavar="PATTERN",
+    help="Instead, timm's names that match, such as 'vit_*' or '*': what each is, or why it is refused.",
+)
+def ls(kind: str, as_json: bool, timm: str | None) -> int:
     """List methods, streams and backbones."""
     from carryover.commands import listing
 
+    if timm is not None:
+        for line in listing.admitted(timm):
+            click.echo(line)
+        return OK
     click.echo(listing.as_json(kind) if as_json else listing.as_text(kind))
     return OK
 

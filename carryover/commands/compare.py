@@ -75,7 +75,6 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     If both methods have records under several contracts, the contract of a run without options is
     preferred, then one without stale records.
     """
-    from backbones.names import parse as backbone_named
     from carryover.cells.key import standing
     from carryover.metrics.statistics import compare as compared
 
@@ -83,7 +82,7 @@ def compare(asked: Asked, metric: str | None = None) -> int:
     recorded = {record.cell.stream for record in everything}
     stream, order = recorded_stream(asked.stream, recorded), asked_order(asked.stream, recorded)
     everything = [record for record in everything if order in (None, record.draw[0])]
-    backbone = backbone_named(asked.backbone).canonical
+    backbone = _recorded_backbone(asked.backbone, {record.cell.backbone for record in everything})
     everything = [record for record in everything if record.cell.backbone == backbone]
     records = [record for record in everything if record.status == "ok"]
     there = [record for record in records if record.cell.stream == stream]
@@ -172,6 +171,19 @@ class _Side:
         return record.cell.method == self.method and all(
             key in options and _means(text, options[key]) for key, text in self.own.items()
         )
+
+
+def _recorded_backbone(name: str, recorded: set[str]) -> str:
+    """The name as it is recorded: parameters sorted, an old name of timm's by its present one."""
+    from backbones.names import parse as backbone_named
+
+    typed = backbone_named(name).canonical
+    if typed in recorded:
+        return typed
+    # Imported here: timm knows its old names, and a comparison seldom needs it.
+    from backbones.architecture import spec_of
+
+    return spec_of(name).canonical
 
 
 def _side(name: str, records: Sequence[Record]) -> _Side:

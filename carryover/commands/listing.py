@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from benchmarks.errors import RequestError
 from benchmarks.store import Store
@@ -17,7 +18,9 @@ BESIDES = {
         "any scikit-learn classifier on the frozen features, such as sklearn:sklearn.svm.LinearSVC",
         "any file with a method, such as ./my_method.py (its code is run)",
     ),
-    "backbones": ("any ViT, Swin or ConvNet of timm, such as vit_small_patch16_224.augreg_in21k",),
+    "backbones": (
+        "any network of timm whose features and patches can be read, such as vit_small_patch16_dinov3",
+    ),
 }
 
 
@@ -50,6 +53,28 @@ def as_text(kind: str) -> str:
             lines.append(f"  {name:<{width}}  {problem}{origin}".rstrip())
         lines += [f"  and {more}" for more in BESIDES.get(title, ())]
     return "\n".join(lines)
+
+
+def admitted(pattern: str) -> Iterator[str]:
+    """Lines: each architecture of timm's whose name matches, then how many there are, and how many tags.
+
+    Every network is sketched, without memory for weights: about a third of a second each. RequestError if
+    none matches.
+    """
+    import timm  # here: listing what is ours imports no torch
+
+    from backbones.admission import admission_of
+
+    names = timm.list_models(pattern)
+    if not names:
+        raise RequestError(f"timm has no architecture {pattern!r}; take a pattern such as 'vit_*' or '*'")
+    width, good, tags, all_tags = max(map(len, names)), 0, 0, 0
+    for name in names:
+        found, count = admission_of(name), len(timm.list_pretrained(f"{name}.*"))
+        good, all_tags = good + found.admitted, all_tags + count
+        tags += count if found.admitted else 0
+        yield f"{name:<{width}}  {found.words}"
+    yield f"{good} of {len(names)} architectures and {tags} of {all_tags} tags of weights are admitted"
 
 
 def cache(clear: bool, limit: float | None) -> str:

@@ -26,7 +26,7 @@ PARTS = {
     "scenario": "whether the task is known at test time",
     "labels": "the classes of each task",
     "preprocessing": "resize rule and resolution, and whether images may be mirrored in training",
-    "backbone": "weights, normalisation and pooling",
+    "backbone": "weights, normalisation and pooling, and whose pooling it is",
     "selection": "how options were chosen: default, manual, or a rule with its budget",
     "inference": "whether predictions may depend on the rest of the batch",
 }

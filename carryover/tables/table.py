@@ -268,10 +268,17 @@ def _title(record: Record, shared: Contract, vary: str | None, orders: Sequence[
         shared.get("scenario", "").partition(":")[0],
         f"{said} ({', '.join(orders)})" if orders else "",
         record.cell.backbone if vary != "backbone" else "",
+        _pooling_and_pixels(shared) if vary != "backbone" else "",
         f"selection {_selection(shared['selection'])}" if "selection" in shared else "",
         f"contract {short(shared.hash)}",
     ]
     return SEPARATOR.join(part for part in parts if part)
+
+
+def _pooling_and_pixels(shared: Contract) -> str:
+    """How a network of timm's pools, after whom, and its mean and deviation; an own one has one way."""
+    _, _, said = shared.get("backbone", "").partition(", ")
+    return said if " as " in said else ""
 
 
 def _selection(rule: str) -> str:

@@ -13,20 +13,19 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.recipe import Family
+from backbones.capabilities import CAPABILITIES, Capability
 from benchmarks.stream import StreamInfo
 from methods.base.gradient import GradientMethod
 from methods.base.method import Context
 
 
 class ParameterEfficient(GradientMethod):
-    """Its `Config` decides whether a module is kept for each task; `families` are those it supports.
+    """Its `Config` decides whether a module is kept for each task.
 
-    needs: what other families lack, as the object of "needs".
+    needs: the capabilities (see `backbones.capabilities`) without which it refuses a network, by name.
     """
 
-    families: ClassVar[tuple[Family, ...]] = ("vit", "swin")
-    needs: ClassVar[str] = "blocks of self-attention and an MLP"
+    needs: ClassVar[tuple[Capability, ...]] = ()
 
     @dataclass(frozen=True)
     class Config(GradientMethod.Config):
@@ -48,17 +47,29 @@ class ParameterEfficient(GradientMethod):
             )
         if getattr(config, "rank", 1) < 1:
             return f"a rank is at least 1, and rank={config.rank}; raise it"
-        if backbone.family not in cls.families:
-            return (
-                f"{cls.name} needs {cls.needs}, and {backbone.name} is of the family {backbone.family}; "
-                f"take one of {', '.join(cls.families)}"
-            )
+        for capability in cls.needs_of(config):
+            if refusal := missing(cls.name, capability, backbone):
+                return refusal
         return super().supports(config, info, backbone)
+
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[Capability, ...]:
+        """The capabilities that it needs with these options; `needs` by default."""
+        return cls.needs
 
     def __init__(self, config: Config, backbone: Backbone, context: Context) -> None:
         said = config.per_task
         self.per_task = context.info.scenario == "task" if said is None else said
         super().__init__(config, backbone, context)
+
+
+def missing(name: str, capability: Capability, backbone: BackboneInfo) -> str | None:
+    """The refusal of the method `name` where a backbone lacks a capability; None where it has it."""
+    reason = backbone.missing(capability)
+    if reason is None:
+        return None
+    needed = CAPABILITIES[capability]
+    return f"{name} needs {needed}, and {backbone.name} lacks that: {reason}; take another backbone"
 
 
 def insert(

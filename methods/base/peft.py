@@ -15,9 +15,10 @@ network's (RoAd), or whose scores depend on the batch (Lily's router averages ov
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
+from backbones.capabilities import Capability
+from backbones.sites import Site
 from backbones.training import ParameterGroup, groups_of
 from benchmarks.errors import pip_install
 from benchmarks.stream import StreamInfo
@@ -36,15 +39,35 @@ if TYPE_CHECKING:
 
 Targets = Literal["qkv", "qv", "attention", "mlp", "all"]
 
-# Which Linears are adapted, as peft wants it: a pattern of the whole name. A pattern ending in `proj`
-# alone would also find the patch embedding's convolution.
-PATTERNS: Mapping[Targets, str] = {
-    "qkv": r".*\battn\.qkv",
-    "qv": r".*\battn\.qkv\.[qv]",
-    "attention": r".*\battn\.(qkv|proj)",
-    "mlp": r".*\bmlp\.fc[12]",
-    "all": r".*\b(attn\.(qkv|proj)|mlp\.fc[12])",
+# What a choice of Linears asks of a network.
+NEEDS: Mapping[Targets, tuple[Capability, ...]] = {
+    "qkv": ("qkv",),
+    "qv": ("q and v",),
+    "attention": ("qkv", "projection"),
+    "mlp": ("mlp",),
+    "all": ("qkv", "projection", "mlp"),
 }
+
+
+def linears(site: Site, targets: Targets) -> list[str]:
+    """The paths in the network of the Linears of one block that are adapted."""
+    attention, mlp = (f"{site.name}.{child}" for child in site.children)
+    readers = site.readers()
+    found: list[str] = []
+    if targets == "qv":
+        return [f"{attention}.{name}" for made, name in readers.items() if made in ("q", "v")]
+    if targets in ("qkv", "attention", "all"):
+        found += [f"{attention}.{name}" for name in readers.values()]
+    if targets in ("attention", "all"):
+        found.append(f"{attention}.{site.projection()}")
+    if targets in ("mlp", "all"):
+        found += [f"{mlp}.{name}" for name in site.mlp_layers()]
+    return found
+
+
+def pattern_of(names: Iterable[str]) -> str:
+    """As peft wants it: one that matches these whole names and no other."""
+    return "|".join(re.escape(name) for name in names)
 
 
 class SplitQKV(nn.Module):
@@ -117,20 +140,30 @@ class PeftTuner(Tuner):
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
         """
-        targets: the Linears that are adapted: "qkv" (fused, so that q, k and v share what reads the
-            input), "qv" (of the fused layer the queries and values only, each by itself), "attention"
-            (qkv and the projection), "mlp", or "all"
+        targets: the Linears of every block that are adapted: "qkv" (where they are fused, q, k and v share
+            what reads the input; else each by itself), "qv" (the queries and values only, each by itself),
+            "attention" (qkv and the projection), "mlp" (a gated one has three), or "all"
         """
 
         targets: Targets = "qkv"
 
     config: Config
 
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[Capability, ...]:
+        return NEEDS[config.targets]
+
     def attach(self, backbone: Backbone) -> None:
-        if self.config.targets == "qv":
-            for site in backbone.sites():
+        targets: Targets = self.config.targets
+        names: list[str] = []
+        for site in backbone.sites():
+            if targets == "qv" and "qkv" in site.readers():
                 site.attention.qkv = SplitQKV(cast(nn.Linear, site.attention.qkv))
-        self.inject(backbone, PATTERNS[self.config.targets])
+                fused = f"{site.name}.{site.children[0]}.qkv"
+                names += [f"{fused}.q", f"{fused}.v"]
+            else:
+                names += linears(site, targets)
+        self.inject(backbone, pattern_of(names))
 
 
 class Ranked(PeftTuner):

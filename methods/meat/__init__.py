@@ -37,6 +37,7 @@ from backbones.training import ParameterGroup
 from benchmarks.errors import RequestError
 from benchmarks.stream import StreamInfo, Task
 from methods.base import GradientMethod
+from methods.base.efficient import missing
 from methods.base.step import Step
 from methods.meat.attention import MaskedAttention, MaskedWindowAttention
 from methods.meat.ffn import FFN, ElementwiseFFN, MaskedFFN, NeuronFFN
@@ -87,8 +88,11 @@ class MEAT(GradientMethod):
                 "MEAT keeps one set of masks for each task and has to know the task of a test image; "
                 f"the stream is {info.scenario}-incremental, take a task-incremental one"
             )
-        if backbone.family not in ("vit", "swin"):
-            return f"MEAT masks attention, and {backbone.name} is a {backbone.family}; take a ViT or a Swin"
+        if refusal := missing(cls.name, "maskable attention", backbone):
+            return refusal
+        masked = f"{cls.name} with ffn={config.ffn}"
+        if config.ffn != "none" and (refusal := missing(masked, "plain mlp", backbone)):
+            return f"{refusal}, or ffn=none"
         if config.self_loop is False and backbone.prefix_tokens == 0:
             return (
                 f"self_loop=false leaves rows of {backbone.name} without an active key, since it has no CLS; "
@@ -231,7 +235,7 @@ def mask_attention(site: Site, noise: torch.Generator, self_loop: bool) -> Maske
 
 def mask_ffn(site: Site, noise: torch.Generator, kind: FFN) -> MaskedFFN:
     """Mask the FFN of `site`; RequestError for one that cannot be masked that way."""
-    original = site.block.mlp
+    original = site.mlp
     if not isinstance(original, Mlp):
         found = type(original).__name__
         raise RequestError(f"ffn={kind} masks timm's Mlp; block {site.name} has a {found}, use ffn=none")
@@ -239,7 +243,7 @@ def mask_ffn(site: Site, noise: torch.Generator, kind: FFN) -> MaskedFFN:
         masked = ElementwiseFFN(original, noise) if kind == "elementwise" else NeuronFFN(original, noise)
     except ValueError as error:
         raise RequestError(f"block {site.name}: {error}") from None
-    site.block.mlp = masked
+    site.mlp = masked
     return masked
 
 

@@ -19,11 +19,12 @@ from typing import TypeGuard, cast
 import torch
 import torch.nn.functional as F
 from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from methods.meat.attention import MaskedAttention, attended
-from methods.meat.ffn import NeuronFFN
+from methods.meat.ffn import MaskedFFN, NeuronFFN
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def can_prune(net: nn.Module) -> TypeGuard[VisionTransformer]:
         and getattr(net, "attn_pool", None) is None
         and all(type(block) is Block for block in net.blocks)
         and all(isinstance(block.attn, Attention | MaskedAttention) for block in net.blocks)
+        and all(isinstance(block.mlp, Mlp | MaskedFFN) for block in net.blocks)
     )
 
 

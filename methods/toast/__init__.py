@@ -33,12 +33,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from timm.models import model_entrypoint
 from torch import Tensor
 
 from backbones.backbone import Backbone, BackboneInfo
-from backbones.catalogue import find_recipe
-from backbones.names import parse
 from backbones.training import Fit, ParameterGroup
 from benchmarks.errors import RequestError
 from benchmarks.images import Inputs
@@ -46,6 +43,7 @@ from benchmarks.seeds import derive
 from benchmarks.stream import Pool, StreamInfo, Task
 from methods.base import Context, GradientMethod
 from methods.base.card import Setting
+from methods.base.efficient import missing
 from methods.base.method import below
 from methods.base.prepared import PreparedMethod
 from methods.base.step import Parts, Stage
@@ -109,11 +107,9 @@ class TOAST(PreparedMethod, GradientMethod):
                 f"per_task=true has to know the task of a test image, and the stream is {info.scenario}-"
                 "incremental; leave per_task out, or take a task-incremental stream"
             )
-        if family == "external_attention":
-            return f"TOAST steers the values of self-attention, and {name} attends to a memory; take a ViT"
-        if family == "convnet" and _file_of(name) not in ("resnet", "convnext"):
-            return f"TOAST knows the stages of ResNet and ConvNeXt, and {name} is neither"
-        if family == "convnet" and cls.lite:
+        if refusal := missing(cls.name, "value feedback", backbone):
+            return refusal
+        if cls.lite and family == "convnet":
             return f"toast_lite updates matrices, and the feedback of {name} is convolutions; take toast"
         if config.early and family != "vit":
             return f"early={config.early} needs blocks of one width, a ViT's; {name} is a {family}"
@@ -303,11 +299,3 @@ class TOASTLite(TOAST):
 
     name = "toast_lite"
     lite = True
-
-
-def _file_of(name: str) -> str:
-    """The file of timm that defines the network of that name."""
-    base = parse(name).base
-    recipe = find_recipe(base)
-    module = recipe.network.partition(":")[0] if recipe else model_entrypoint(base.split(".")[0]).__module__
-    return module.rpartition(".")[2]

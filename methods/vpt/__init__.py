@@ -3,7 +3,8 @@
     shallow   [x_1, Z_1, E_1] = L_1([x_0, P, E_0]),       [x_i, Z_i, E_i] = L_i([x_{i-1}, Z_{i-1}, E_{i-1}])
     deep      [x_i, _, E_i]   = L_i([x_{i-1}, P_{i-1}, E_{i-1}])     every block has prompts of its own
 
-x: prefix tokens (CLS, registers), P: p prompts without position code, E: patches. On a ViT they leave
+x: prefix tokens (CLS, registers), P: p prompts without position code (rotary attention passes them by, as
+its prefix), E: patches. On a ViT they leave
 after the last block, so that whatever pools sees its own tokens only; on a Swin see `swin`. Trained are
 `prompts.tensors.*`, which start as U(-v, v), v = sqrt(6 / (3 patch^2 + D)), D the first stage's width.
 
@@ -23,6 +24,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from backbones.backbone import Backbone, BackboneInfo
+from backbones.capabilities import lengthen_prefix
 from backbones.sites import Site
 from benchmarks.stream import StreamInfo
 from methods.base import ParameterEfficient
@@ -45,12 +47,21 @@ class Prompts(nn.Module):
         return self.dropout(self.tensors[index].expand(batch, -1, -1))
 
 
+def _patch_area(backbone: Backbone) -> int:
+    """Pixels of a patch."""
+    said = getattr(getattr(backbone.net, "patch_embed", None), "patch_size", None)
+    if said is not None:
+        return math.prod(said)
+    grid, size = backbone.info.grid, backbone.info.input_size
+    return (size[0] // grid[0]) * (size[1] // grid[1])
+
+
 class _PromptTuning(ParameterEfficient):
     """deep: prompts in every block, and not in the first alone."""
 
     deep: ClassVar[bool]
     identity_at_init = False
-    needs = "tokens that attend to each other"
+    needs = ("extra tokens",)
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -79,12 +90,14 @@ class _PromptTuning(ParameterEfficient):
         backbone.freeze()
         sites = backbone.sites()
         own = sites if self.deep else sites[:1]
-        patch = math.prod(backbone.net.patch_embed.patch_size)  # type: ignore[union-attr, arg-type]
+        patch = _patch_area(backbone)
         bound = math.sqrt(6 / (3 * patch + sites[0].width))
         widths = [site.width for site in own]
         self._prompts = Prompts(widths, self.config.prompts, bound, self.config.dropout)
         backbone.net.add_module("prompts", self._prompts)
-        if backbone.info.family == "vit":
+        if not isinstance(backbone.net, SwinTransformer):
+            for site in sites:
+                lengthen_prefix(site.attention, self._prompts.count)
             for site in own:
                 self._enter(site)
             self._leave(sites[-1])

@@ -113,12 +113,12 @@ def test_every_fault_of_the_keys_is_named_and_counted(tmp_path: Path, state: dic
         if name.startswith("blocks.1."):
             del state[name]
     state["neck.weight"] = torch.zeros(2)
-    state["pos_embed"] = torch.zeros(1, 65, 32)
+    state["norm.weight"] = torch.zeros(33)
     save_file(state, tmp_path / "w.safetensors")
     said = refused(f"tiny_vit?weights={tmp_path}/w.safetensors")
     assert "12 missing (blocks.1.norm1.weight, blocks.1.norm1.bias, blocks.1.attn.qkv.weight, ...)" in said
     assert "1 unexpected (neck.weight)" in said
-    assert "1 of another shape (pos_embed (1, 65, 32) for (1, 17, 32))" in said
+    assert "1 of another shape (norm.weight (33,) for (32,))" in said
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -166,3 +166,80 @@ def test_an_unreachable_hub_is_said_honestly(tmp_path: Path, monkeypatch: pytest
     assert "weights=PATH" in str(caught.value)
     assert "weights=random" in str(caught.value)
     assert describe("test_vit.r160_in1k").width == 64  # known without the hub
+
+
+_SMALLER = "embed_dim=32&depth=2&num_heads=2"
+_ARGUMENTS = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+VIT = f"vit_tiny_patch16_224?{_SMALLER}"
+
+
+@pytest.fixture
+def made() -> dict[str, Tensor]:
+    """The tensors of a small ViT of timm's at 64 px, with a classifier, none of them zero."""
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, **_ARGUMENTS)
+    generator = torch.Generator().manual_seed(0)
+    return {n: t + torch.randn(t.shape, generator=generator) for n, t in net.state_dict().items()}
+
+
+def test_a_file_opens_as_the_hub_s_copy_of_it_does_at_another_size(
+    tmp_path: Path, made: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(made, path)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, file: str(path))
+    hub = open_backbone(f"vit_tiny_patch16_224.augreg_in21k?img_size=32&{_SMALLER}", numerics=NUMERICS)
+    local = open_backbone(f"{VIT}&img_size=32&weights={path}", numerics=NUMERICS)
+    assert local.weights == hub.weights
+    assert local.net.pos_embed.shape == (1, 5, 32)
+    assert ".local-resampled-" in local.identity  # the file's own position codes are not what is used
+    same = open_backbone(f"{VIT}&img_size=64&weights={path}", numerics=NUMERICS)
+    assert ".local-" in same.identity
+    assert "resampled" not in same.identity
+
+
+@pytest.mark.parametrize(
+    "name", ["swin_tiny_patch4_window7_224", "beit_base_patch16_224", "eva02_tiny_patch14_224"]
+)
+def test_other_families_are_fitted_to_another_size_too(tmp_path: Path, name: str) -> None:
+    tiny = (
+        "window_size=4&embed_dim=16&depths=2,2&num_heads=2,4"
+        if name.startswith("swin")
+        else "embed_dim=32&depth=1&num_heads=2"
+    )
+    side = 14 if "patch14" in name else 16
+    large = open_backbone(f"{name}?img_size={side * 4}&{tiny}&weights=random", numerics=NUMERICS)
+    save_file({f"module.{n}": t for n, t in large.net.state_dict().items()}, tmp_path / "w.safetensors")
+    small = f"{name}?img_size={side * 2}&{tiny}&weights={tmp_path}/w.safetensors"
+    described = describe(small)
+    opened = open_backbone(small, numerics=NUMERICS)
+    assert opened.info == described
+    assert opened.info.input_size == (side * 2, side * 2)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "model.module.", "backbone."]
+)
+def test_a_prefix_that_all_names_have_is_taken_off(
+    tmp_path: Path, made: dict[str, Tensor], prefix: str
+) -> None:
+    save_file(made, tmp_path / "plain.safetensors")
+    save_file({prefix + n: t for n, t in made.items()}, tmp_path / "wrapped.safetensors")
+    plain, wrapped = (
+        open_backbone(f"{VIT}&img_size=64&weights={tmp_path}/{name}.safetensors", numerics=NUMERICS)
+        for name in ("plain", "wrapped")
+    )
+    assert plain.weights == wrapped.weights
+
+
+def test_two_networks_in_one_file_are_not_chosen_between(tmp_path: Path, made: dict[str, Tensor]) -> None:
+    both = {f"{who}.{n}": t.clone() for who in ("student", "teacher") for n, t in made.items()}
+    save_file(both, tmp_path / "w.safetensors")
+    said = refused(f"{VIT}&img_size=64&weights={tmp_path}/w.safetensors")
+    assert "entries of the network lie under student and teacher" in said
+    assert "save those of one alone" in said
+
+
+def test_a_file_of_a_deeper_network_is_refused(tmp_path: Path, made: dict[str, Tensor]) -> None:
+    deeper = made | {n.replace("blocks.0", "blocks.7"): t for n, t in made.items() if "blocks.0" in n}
+    save_file({n: t.clone() for n, t in deeper.items()}, tmp_path / "w.safetensors")
+    assert "12 unexpected (blocks.7." in refused(f"{VIT}&img_size=64&weights={tmp_path}/w.safetensors")

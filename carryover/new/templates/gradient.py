@@ -37,7 +37,7 @@ class NewMethod(ParameterEfficient):
     """A low-rank step after every MLP: say here in one line what `carryover ls` shows."""
 
     name = "new_method"
-    families = ("vit", "swin")  # the networks whose blocks it knows
+    needs = ("mlp",)  # what it asks of a network; others are refused by its name
 
     @dataclass(frozen=True)
     class Config(ParameterEfficient.Config):
@@ -58,4 +58,4 @@ class NewMethod(ParameterEfficient):
         backbone.freeze()
         for site in backbone.sites():
             step = Step(site.width, self.config.rank)
-            insert(site.block.get_submodule("mlp"), "step", step, lambda step, _, h: h + step(h))
+            insert(site.mlp, "step", step, lambda step, _, h: h + step(h))
