@@ -27,7 +27,7 @@ def status(root: Path | None) -> int:
     committed = len(Results(results.reference).all()[0]) if results.reference is not None else 0
     beside = f"; {committed} more in the committed reference" if committed else ""
     print(f"{results.root}: {ok} records, {len(failures(records))} failures{beside}")
-    for line in _not_from_here(records):
+    for line in [*_computed_with(records), *_not_from_here(records)]:
         print(line)
     submissions, unread = Submissions(results.root).all()
     running = [cell for submission in submissions for cell in _show_submission(submission, results)]
@@ -40,6 +40,15 @@ def status(root: Path | None) -> int:
         print(failures_text(failures(records)))
     set_aside([*broken, *unread])
     return OK
+
+
+def _computed_with(records: Sequence[Record]) -> list[str]:
+    """A line on the kinds of processor if there are several: equal bits are promised on one kind."""
+    kinds = Counter(record.env.computed_with for record in records if record.status == "ok")
+    if len(kinds) < 2:
+        return []
+    said = "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+    return [f"computed with {len(kinds)} kinds of processor, whose answers differ a little: {said}"]
 
 
 def _not_from_here(records: Sequence[Record]) -> list[str]:

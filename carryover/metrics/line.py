@@ -85,8 +85,8 @@ class Line:
     some to choose; varied: its value of the varied part of the contract; prepared: the hash of what it was
     prepared with, if other lines of that method were prepared with something else; parameters: of the
     backbone; fresh: made by this run; stale: made by other code than the present; gone: made with a plugin
-    that this checkout lacks; fill: the command that makes this line, if it has no record yet; published:
-    who published it, "" for ours.
+    that this checkout lacks; mixed: its records come from several kinds of processor or instruction sets;
+    fill: the command that makes this line, if it has no record yet; published: who published it, "" for ours.
     """
 
     method: str
@@ -110,6 +110,7 @@ class Line:
     fresh: bool = False
     stale: bool = False
     gone: bool = False
+    mixed: bool = False
     fill: str = ""
     published: str = ""
 

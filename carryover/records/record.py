@@ -141,6 +141,11 @@ class Env(Struct, frozen=True, kw_only=True):
     instructions: str = ""
     packages: dict[str, str] = {}
 
+    @property
+    def computed_with(self) -> str:
+        """What rounds alike: the instruction set, or the name of the processor where none is recorded."""
+        return self.instructions or self.processor
+
 
 class Record(Struct, frozen=True, kw_only=True):
     """Everything known about one run of one cell.

@@ -20,11 +20,13 @@ from carryover.metrics.line import (
 )
 from carryover.tables.table import Table
 
-FRESH, STALE, GONE, PUBLISHED = "*", "†", "§", "‡"
+FRESH, STALE, GONE, MIXED, PUBLISHED = "*", "†", "§", "¶", "‡"
 LEGEND = {
     FRESH: "this run",
     STALE: "made by other code than the present; `carryover run` makes it again",
     GONE: "made with a method, stream, backbone or protocol that this checkout lacks",
+    MIXED: "computed with different processors or instruction sets, which may change a few answers in a "
+    "thousand; `carryover rerun` counts them",
     PUBLISHED: "published by others under other conditions: do not rank with the rest",
 }
 
@@ -68,4 +70,5 @@ def columns(table: Table) -> list[Column]:
 
 def marks(line: Line) -> str:
     """The marks beside the method of a line, explained in `LEGEND`."""
-    return FRESH * line.fresh + STALE * line.stale + GONE * line.gone + PUBLISHED * bool(line.published)
+    ours = FRESH * line.fresh + STALE * line.stale + GONE * line.gone + MIXED * line.mixed
+    return ours + PUBLISHED * bool(line.published)

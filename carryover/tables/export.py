@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from carryover.metrics.line import Line
-from carryover.tables.columns import GONE, LEGEND, PUBLISHED, STALE, columns
+from carryover.tables.columns import GONE, LEGEND, MIXED, PUBLISHED, STALE, columns
 from carryover.tables.table import Table
 
 
@@ -25,7 +25,7 @@ def markdown(table: Table) -> str:
             rows.append(_row([_escaped(line.label), said, *[""] * (len(shown) - 2)]))
             continue
         cells = [_escaped(column.text(line)) for column in shown]
-        cells[0] += f" {STALE}" * line.stale + f" {GONE}" * line.gone
+        cells[0] += f" {STALE}" * line.stale + f" {GONE}" * line.gone + f" {MIXED}" * line.mixed
         rows.append(_row(f"**{cell}**" if line.fresh and cell else cell for cell in cells))
     for line in table.published:
         cells = [_escaped(column.text(line)) for column in shown]
@@ -35,6 +35,8 @@ def markdown(table: Table) -> str:
         notes.append(f"{STALE} made by other code than the present")
     if any(line.gone for line in table.lines):
         notes.append(f"{GONE} {LEGEND[GONE]}")
+    if any(line.mixed for line in table.lines):
+        notes.append(f"{MIXED} {LEGEND[MIXED]}")
     if table.published:
         notes.append(f"{PUBLISHED} {LEGEND[PUBLISHED]}")
     notes += [_escaped(note) for note in table.notes]
@@ -100,7 +102,8 @@ def _flat(line: Line) -> dict[str, object]:
         "train_s",
     )
     row |= {
-        name: getattr(line, name) for name in (*costs, "dtype", "fresh", "stale", "gone", "fill", "published")
+        name: getattr(line, name)
+        for name in (*costs, "dtype", "fresh", "stale", "gone", "mixed", "fill", "published")
     }
     return row
 

@@ -14,8 +14,10 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from benchmarks.errors import RequestError
+from carryover.commands.cli import cli
 from carryover.metrics.line import Line, Spread, duration, percent, si
 from carryover.records.contract import Contract
+from carryover.records.record import Env
 from carryover.records.results import Results
 from carryover.records.row import Row
 from carryover.tables.columns import columns
@@ -104,6 +106,35 @@ def test_a_stale_record_is_shown_and_marked():
     assert "meat †" in drawn(found, 100)
     assert "† made by other code" in drawn(found, 100)
     assert "†" in markdown(found)
+
+
+def on(seed, instructions="", processor="A", method="meat"):
+    env = Env(device="cpu", dtype="float32", threads=1, instructions=instructions, processor=processor)
+    return made(method, seed, env=env)
+
+
+def test_a_line_whose_seeds_come_from_different_instruction_sets_is_marked():
+    found = table([on(0, "AVX2"), on(1, "AVX512"), on(0, "AVX2", method="ncm"), on(1, "AVX2", method="ncm")])
+    said = drawn(found, 100)
+    assert "meat ¶" in said
+    assert "ncm ¶" not in said
+    assert "¶ computed with different processors" in said
+    assert "meat ¶" in markdown(found)
+    assert "- ¶ computed with" in markdown(found)
+
+
+def test_processors_are_compared_where_no_instruction_set_was_recorded():
+    assert table([on(0, processor="A"), on(1, processor="B")]).lines[0].mixed
+    assert not table([on(0, processor="A"), on(1, processor="A")]).lines[0].mixed
+
+
+def test_status_names_the_kinds_of_processor(tmp_path, capsys):
+    for record in (on(0, "AVX2"), on(1, "AVX512"), on(2, "AVX512")):
+        Results(tmp_path).write(record)
+    assert cli(["status", "--results", str(tmp_path)]) == 0
+    assert "computed with 2 kinds of processor, whose answers differ a little: AVX512 (2); AVX2 (1)" in (
+        capsys.readouterr().out
+    )
 
 
 def test_this_runs_line_is_marked():
