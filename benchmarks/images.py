@@ -134,7 +134,8 @@ def _joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
     for _, run in itertools.groupby(chunks, key=lambda chunk: chunk.content):
         first, *others = run
         rows = [first.rows, *(chunk.rows for chunk in others)]
-        yield Chunk(first.table, np.concatenate(rows), first.content) if others else first
+        joined = Chunk(first.table, np.concatenate(rows), first.content, first.digests)
+        yield joined if others else first
 
 
 @dataclass(frozen=True, eq=False)
