@@ -28,7 +28,8 @@ class Chunk:
     """Some rows of one table.
 
     table: (M, H, W, 3) uint8, usually memory-mapped; rows: (N,) int64 into it; content: the
-    fingerprint of the whole table's pixels; digests: (M,) a hash of each image's pixels, if known.
+    fingerprint of the whole table's pixels; digests: (M,) a hash of each image's pixels
+    before they were squashed to one size, if known.
     """
 
     table: Pixels

@@ -31,6 +31,7 @@ from backbones.pretraining.curve import Point, draw_curve, read_curve, write_cur
 from backbones.pretraining.evaluation import held_out_loss, inference_rate, probe, top1
 from backbones.pretraining.objectives import make_objective
 from backbones.pretraining.settings import Settings, check, check_source, check_stages, size_at, stages_of
+from backbones.seen import write_images
 from backbones.structure import pass_through
 from backbones.training import Fit, Journal, groups_of
 from backbones.weights import with_classifier
@@ -80,6 +81,7 @@ def pretrain(plan: Plan, context: RunContext, probes: dict[str, SourceData]) -> 
     path = run.save()
     card = run.evaluate(path, fitted, probes)
     card.write(context.folder)
+    write_images(context.folder, card, plan.source.train)
     return card
 
 

@@ -9,6 +9,7 @@ grey, palette and CMYK through Pillow's conversion to RGB; then, on request, bot
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Literal
@@ -51,17 +52,35 @@ def decode(
 
     bits: significant bits of 16-bit grey, by its largest value if not given. Undecodable, naming `where`.
     """
-    return decode_with_bits(where, encoded, size, resample, bits)[0]
+    rgb, _ = _decoded(where, encoded, bits)
+    return np.asarray(_squashed(rgb, size, resample))
 
 
-def decode_with_bits(
+def decode_and_describe(
     where: str,
     encoded: bytes | Path,
     size: int | None = None,
     resample: Resample = "bicubic",
     bits: int | None = None,
-) -> tuple[Pixels, int]:
-    """As `decode`, and the significant bits of 16-bit grey (0 for other images)."""
+) -> tuple[Pixels, int, int]:
+    """As `decode`; the significant bits of 16-bit grey (0 for other images); and a digest of 64 bits.
+
+    The digest is of the pixels before they are squashed: equal for one image at whatever size it is used,
+    and by chance for one pair in 10^19.
+    """
+    rgb, used = _decoded(where, encoded, bits)
+    digest = hashlib.sha1(rgb.tobytes(), usedforsecurity=False).digest()
+    return np.asarray(_squashed(rgb, size, resample)), used, int.from_bytes(digest[:8], "little")
+
+
+def _squashed(rgb: Image.Image, size: int | None, resample: Resample) -> Image.Image:
+    if size is None or rgb.size == (size, size):
+        return rgb
+    return rgb.resize((size, size), _FILTERS[resample])
+
+
+def _decoded(where: str, encoded: bytes | Path, bits: int | None) -> tuple[Image.Image, int]:
+    """The whole image, and the significant bits of 16-bit grey."""
     try:
         data = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
         if not data:
@@ -78,9 +97,7 @@ def decode_with_bits(
         raise
     except Exception as error:  # Pillow's plugins raise what they like on broken bytes, SyntaxError included
         raise Undecodable(where, _reason(error)) from error
-    if size is not None and rgb.size != (size, size):
-        rgb = rgb.resize((size, size), _FILTERS[resample])
-    return np.asarray(rgb), used
+    return rgb, used
 
 
 def _rgb(image: Image.Image, bits: int | None) -> tuple[Image.Image, int]:

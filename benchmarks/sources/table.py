@@ -190,7 +190,7 @@ def _make(
     workers: int,
     progress: Progress,
 ) -> None:
-    from benchmarks.sources.decode import Undecodable, decode_with_bits
+    from benchmarks.sources.decode import Undecodable, decode_and_describe
 
     labels, class_names = rows.labels()
     count = len(labels)
@@ -208,7 +208,7 @@ def _make(
         """Decode a run of images from row `row` on into `piece` from `at` on."""
         for place, (where, encoded) in enumerate(run, at):
             try:
-                image, depth = decode_with_bits(where, encoded, size, resample, bits)
+                image, depth, digest = decode_and_describe(where, encoded, size, resample, bits)
             except Undecodable as error:
                 broken[row + place - at] = error.where, error.reason
                 continue
@@ -218,7 +218,7 @@ def _make(
                     f"{shape[0]}x{shape[1]}; add ?size={min(shape[:2])} to bring all images to one size"
                 )
             piece.pixels[place] = image
-            piece.digests[place] = _digest(image)
+            piece.digests[place] = digest
             piece.bits[place] = depth
         return len(run)
 
@@ -264,14 +264,14 @@ def _first(
     rows: Rows, size: int | None, resample: Resample, bits: int | None
 ) -> tuple[str, tuple[int, int, int]]:
     """Where the first image that can be decoded is, and its shape."""
-    from benchmarks.sources.decode import Undecodable, decode_with_bits
+    from benchmarks.sources.decode import Undecodable, decode
 
     if size is not None:
         return rows.title, (size, size, 3)
     broken: list[tuple[str, str]] = []
     for where, encoded in rows.images(0):
         try:
-            height, width, channels = decode_with_bits(where, encoded, size, resample, bits)[0].shape
+            height, width, channels = decode(where, encoded, bits=bits).shape
         except Undecodable as error:
             broken.append((error.where, error.reason))
             continue
@@ -309,12 +309,6 @@ class _Piece:
 
     def bytes(self) -> bytes:
         return self.pixels.tobytes() + self.digests.tobytes() + self.bits.tobytes()
-
-
-def _digest(image: Pixels) -> int:
-    """64 bits of a hash of the pixels: equal for equal images, by chance for one pair in 10^19."""
-    digest = hashlib.sha1(memoryview(np.ascontiguousarray(image)), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:8], "little")
 
 
 def _assemble(

@@ -5,7 +5,7 @@ It does not know what becomes of the result (record, table, page).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from backbones.training import Journal, NoJournal
 from benchmarks.images import Pixels
 from benchmarks.progress import Progress
 from benchmarks.seeds import Seeds
-from benchmarks.stream import StreamInfo
+from benchmarks.stream import Exam, StreamInfo, Task
 from carryover.cells.selection import select
 from carryover.protocols.journal import CellJournal
 from carryover.protocols.work import Result, Work
@@ -82,13 +82,16 @@ class Maker:
 class Learnt:
     """The result of the protocol; chosen: configs by validation run, empty without a search.
 
-    selection: what the search tried, None without one; method: a prepared instance.
+    selection: what the search tried, None without one; method: a prepared instance; tasks, exam: of the
+    stream, as opened.
     """
 
     result: Result
     chosen: Mapping[str, Any]
     selection: Selection | None
     method: Method
+    tasks: Sequence[Task]
+    exam: Exam
 
 
 def learn(ready: ReadyCell, make: Maker, choice: Path, asides: Progress) -> Learnt:
@@ -121,7 +124,7 @@ def learn(ready: ReadyCell, make: Maker, choice: Path, asides: Progress) -> Lear
     if method is None:  # every task was learnt before the process was killed
         method = make(info, journaled=False)
         method.prepare(work.pool)
-    return Learnt(result, work.configs, selection, method)
+    return Learnt(result, work.configs, selection, method, tasks, exam)
 
 
 def _choose(

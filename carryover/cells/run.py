@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from backbones.instructions import instructions
+from backbones.seen import seen
 from benchmarks.errors import RequestError
 from benchmarks.images import Indices
 from benchmarks.orders import Order
@@ -21,6 +22,7 @@ from benchmarks.progress import Bar, Progress
 from benchmarks.store import locked, try_locked, write_atomic
 from carryover.cells.learn import Learnt, Maker, learn
 from carryover.cells.machine import commit, peak_memory, processor
+from carryover.cells.overlap import note, overlap
 from carryover.cells.ready import ReadyCell, config_dict, finished
 from carryover.metrics.kinds import kind_of
 from carryover.protocols.journal import CellJournal
@@ -109,6 +111,10 @@ def _learnt_record(
     done = result.done
     prepared = learnt.method.preparation()
     notes = [*info.remarks, *dict.fromkeys([*done.notes, *warned])]
+    known = seen(ready.backbone.name)
+    shared = overlap(info, learnt.tasks, learnt.exam, known) if known is not None else None
+    if shared is not None:
+        notes.append(note(shared, info))
     if ".random-" in ready.backbone.identity:
         notes.append("the backbone's weights are random, not pretrained")
     if prepared is not None:
@@ -124,6 +130,7 @@ def _learnt_record(
         notes=tuple(notes),
         tasks=info.task_names,
         groups=info.groups,
+        overlap=shared,
         selection=learnt.selection or Selection(rule=ready.selection),
         config=_trained(ready, learnt.chosen),
         prepared=prepared.digest if prepared is not None else None,

@@ -86,6 +86,7 @@ class Line:
     prepared with, if other lines of that method were prepared with something else; parameters: of the
     backbone; fresh: made by this run; stale: made by other code than the present; gone: made with a plugin
     that this checkout lacks; mixed: its records come from several kinds of processor or instruction sets;
+    seen: its backbone was pretrained on images or classes of the stream;
     fill: the command that makes this line, if it has no record yet; published: who published it, "" for ours.
     """
 
@@ -111,6 +112,7 @@ class Line:
     stale: bool = False
     gone: bool = False
     mixed: bool = False
+    seen: bool = False
     fill: str = ""
     published: str = ""
 

@@ -118,6 +118,21 @@ class Cost(Struct, frozen=True, kw_only=True):
     parameters: Count | None = None
 
 
+class Overlap(Struct, frozen=True, kw_only=True):
+    """What the backbone has seen of a stream in pretraining on `source`.
+
+    test, train: images of the stream that it was pretrained on, of so many distinct tested, trained (val
+    included); classes: those of the stream that it was pretrained on, by name.
+    """
+
+    source: str
+    test: Count = 0
+    tested: Count = 0
+    train: Count = 0
+    trained: Count = 0
+    classes: tuple[str, ...] = ()
+
+
 class Code(Struct, frozen=True, kw_only=True):
     """The commit that ran (None outside a clone), and whether files differed from it."""
 
@@ -185,6 +200,7 @@ class Record(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    overlap: Overlap | None = None
     started: Moment
     ended: Moment
     rows: tuple[Row, ...] = ()

@@ -20,13 +20,14 @@ from carryover.metrics.line import (
 )
 from carryover.tables.table import Table
 
-FRESH, STALE, GONE, MIXED, PUBLISHED = "*", "†", "§", "¶", "‡"
+FRESH, STALE, GONE, MIXED, SEEN, PUBLISHED = "*", "†", "§", "¶", "∩", "‡"
 LEGEND = {
     FRESH: "this run",
     STALE: "made by other code than the present; `carryover run` makes it again",
     GONE: "made with a method, stream, backbone or protocol that this checkout lacks",
     MIXED: "computed with different processors or instruction sets, which may change a few answers in a "
     "thousand; `carryover rerun` counts them",
+    SEEN: "the backbone was pretrained on images or classes of this stream; the notes say on how many",
     PUBLISHED: "published by others under other conditions: do not rank with the rest",
 }
 
@@ -71,4 +72,4 @@ def columns(table: Table) -> list[Column]:
 def marks(line: Line) -> str:
     """The marks beside the method of a line, explained in `LEGEND`."""
     ours = FRESH * line.fresh + STALE * line.stale + GONE * line.gone + MIXED * line.mixed
-    return ours + PUBLISHED * bool(line.published)
+    return ours + SEEN * line.seen + PUBLISHED * bool(line.published)

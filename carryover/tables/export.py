@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from carryover.metrics.line import Line
-from carryover.tables.columns import GONE, LEGEND, MIXED, PUBLISHED, STALE, columns
+from carryover.tables.columns import GONE, LEGEND, MIXED, PUBLISHED, SEEN, STALE, columns
 from carryover.tables.table import Table
 
 
@@ -25,7 +25,8 @@ def markdown(table: Table) -> str:
             rows.append(_row([_escaped(line.label), said, *[""] * (len(shown) - 2)]))
             continue
         cells = [_escaped(column.text(line)) for column in shown]
-        cells[0] += f" {STALE}" * line.stale + f" {GONE}" * line.gone + f" {MIXED}" * line.mixed
+        told = {STALE: line.stale, GONE: line.gone, MIXED: line.mixed, SEEN: line.seen}
+        cells[0] += "".join(f" {mark}" for mark, holds in told.items() if holds)
         rows.append(_row(f"**{cell}**" if line.fresh and cell else cell for cell in cells))
     for line in table.published:
         cells = [_escaped(column.text(line)) for column in shown]
@@ -37,6 +38,8 @@ def markdown(table: Table) -> str:
         notes.append(f"{GONE} {LEGEND[GONE]}")
     if any(line.mixed for line in table.lines):
         notes.append(f"{MIXED} {LEGEND[MIXED]}")
+    if any(line.seen for line in table.lines):
+        notes.append(f"{SEEN} {LEGEND[SEEN]}")
     if table.published:
         notes.append(f"{PUBLISHED} {LEGEND[PUBLISHED]}")
     notes += [_escaped(note) for note in table.notes]
@@ -103,7 +106,7 @@ def _flat(line: Line) -> dict[str, object]:
     )
     row |= {
         name: getattr(line, name)
-        for name in (*costs, "dtype", "fresh", "stale", "gone", "mixed", "fill", "published")
+        for name in (*costs, "dtype", "fresh", "stale", "gone", "mixed", "seen", "fill", "published")
     }
     return row
 

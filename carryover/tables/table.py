@@ -184,6 +184,7 @@ def _line(
         fresh=any(record.key in fresh for record in records),
         stale=any(stands[record.key] == "stale" for record in records),
         gone=any(stands[record.key] == "gone" for record in records),
+        seen=any(record.overlap is not None for record in records),
         mixed=len({record.env.computed_with for record in records}) > 1,
     )
 
