@@ -232,10 +232,10 @@ class LocalSource:
     def _parquet(self) -> dict[str, tuple[str | None, list[Path]]]:
         """Kind and files of each split, by name; empty if there are no parquet files."""
         files: list[Path] = []
-        for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):  # as a file, in data/, in CONFIG/train/
-            files = files or sorted(
-                file for file in self.path.glob(pattern) if not _hidden(file.relative_to(self.path))
-            )
+        level = [self._root]
+        for _ in range(3):  # as a file, in data/, in CONFIG/train/
+            files = files or sorted(Path(folder.path, name) for folder in level for name in folder.parquet)
+            level = [inside for folder in level for inside in folder.folders.values()]
         splits: dict[str, tuple[str | None, list[Path]]] = {}
         places = set()
         for file in files:
@@ -313,10 +313,6 @@ def _split_of(inside: Path) -> tuple[str, str | None]:
         if kind := part_of(folder):
             return folder, kind
     return stem or (inside.parent.name or "data"), None
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _check_shards(name: str, files: Sequence[Path]) -> None:
