@@ -313,7 +313,7 @@ class _Piece:
 
 def _digest(image: Pixels) -> int:
     """64 bits of a hash of the pixels: equal for equal images, by chance for one pair in 10^19."""
-    digest = hashlib.sha1(memoryview(np.ascontiguousarray(image)), usedforsecurity=False).digest()
+    digest = hashlib.sha1(np.ascontiguousarray(image).data, usedforsecurity=False).digest()
     return int.from_bytes(digest[:8], "little")
 
 
