@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.episodes.classes import ClassSet
 from benchmarks.episodes.source import Bank, EpisodeSource, SplitName, pack
 from benchmarks.errors import DataError
-from benchmarks.images import Indices, Labelled
+from benchmarks.images import Digests, Indices, Labelled
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import copies
 
@@ -77,6 +77,9 @@ class OfficialEpisodes(EpisodeSource):
         rows = self._rows[split]
         every = [pack(np.full(len(of), c), np.arange(len(of))) for c, of in enumerate(rows)]
         return Bank(self._parts[split].inputs.select(np.concatenate(rows)), np.concatenate(every))
+
+    def digests(self, split: SplitName) -> Digests | None:
+        return self._parts[split].inputs.digests if split in self._parts else None
 
 
 def _by_class(data: Labelled, per_class: int | None) -> list[Indices]:

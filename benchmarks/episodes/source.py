@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.episodes.classes import FEWEST_CLASSES, ClassSet
 from benchmarks.episodes.sampler import Draw
 from benchmarks.errors import DataError
-from benchmarks.images import Indices, Inputs, Labelled
+from benchmarks.images import Digests, Indices, Inputs, Labelled
 from benchmarks.seeds import generator
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.source import SourceData
@@ -87,6 +87,10 @@ class EpisodeSource(ABC):
     @abstractmethod
     def bank(self, split: SplitName, keys: Indices) -> Bank:
         """At least the images `keys` (see `Bank`) of a split, decoded."""
+
+    def digests(self, split: SplitName) -> Digests | None:
+        """A hash of each image of a split, None if they are not known."""
+        return None
 
 
 class LabelledEpisodes(EpisodeSource):
@@ -163,6 +167,10 @@ class LabelledEpisodes(EpisodeSource):
         rows = [self._rows[c] for c in self._splits[split]]
         every = [pack(np.full(len(of), c), np.arange(len(of))) for c, of in enumerate(rows)]
         return Bank(self._inputs.select(np.concatenate(rows)), np.concatenate(every))
+
+    def digests(self, split: SplitName) -> Digests | None:
+        found, rows = self._inputs.digests, [self._rows[c] for c in self._splits[split]]
+        return None if found is None or not rows else found[np.concatenate(rows)]
 
 
 def pack(classes: Indices, images: Indices) -> Indices:

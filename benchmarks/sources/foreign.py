@@ -47,6 +47,10 @@ def foreign(path: Path) -> str | None:
             )
     files = sorted(file for file in path.glob("*") if file.is_file() and not file.name.startswith("."))
     files += sorted(file for file in path.glob("*/*") if file.is_file() and not file.name.startswith("."))
+    files += sorted(file for file in path.glob("*/*/*") if file.is_file() and not file.name.startswith("."))
+    for file in files:
+        if file.name.removesuffix(".gz").endswith("-ubyte"):
+            return f"{file.relative_to(path)}, in MNIST's own format, to be written as images or parquet"
     for suffixes, what in _SUFFIXES.items():
         for file in files:
             if file.suffix.lower() in suffixes:

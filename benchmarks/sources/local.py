@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.sources.counts import many, some
 from benchmarks.sources.folder import BareRows, FolderRows
 from benchmarks.sources.foreign import foreign
-from benchmarks.sources.parquet import Columns, ParquetRows, Unlabelled
+from benchmarks.sources.parquet import BareParquet, Columns, ParquetRows, Unlabelled
 from benchmarks.sources.parts import Chosen, Found, choose, part_in, part_of
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.reading import Reading
@@ -39,8 +39,8 @@ _COUNTER = re.compile(r"([-_.](\d+|of|[0-9a-f]{8,}|[0-9a-f-]{30,}|c000|snappy))+
 class LocalSource:
     """The folder `path` under the name that a user typed.
 
-    official: the data set has a test split of its own, so none is ever drawn; known: columns where `reading`
-    names none.
+    official: the data set has a test split of its own, so none is ever drawn; columns: where `reading`
+    names none; notes: on how it was found; by_column: class folders could not have its labels.
     """
 
     def __init__(
@@ -53,9 +53,11 @@ class LocalSource:
         terms: str = "",
         reading: Reading | None = None,
         notes: tuple[str, ...] = (),
+        by_column: bool = False,
     ) -> None:
         self.name = name
         self.path = path
+        self.by_column = by_column
         self.reading = reading or Reading()
         asked = Columns(self.reading.image_column or None, self.reading.label_column or None)
         known = columns or Columns()
@@ -103,26 +105,39 @@ class LocalSource:
 
         A fifth is held out as test.
         """
-        if self._parquet or not self.path.is_dir():
+        if not self.path.is_dir():
             return None
-        root = self._root
-        parts = {name: folder for name, folder in root.holding.items() if part_of(name)}
-        if root.images and not root.holding:
-            bare = root
-        elif parts and len(parts) == len(root.holding) and not any(f.holding for f in parts.values()):
-            of_train = [folder for name, folder in parts.items() if part_of(name) == "train"]
-            if len(of_train) != 1:
-                return None
-            bare = of_train[0]
-        else:
+        rows = self._bare_parquet() if self._parquet else self._bare_folder()
+        if rows is None:
             return None
-        tables = open_all(
-            {"train": BareRows(f"{self._called} images", bare)}, store, progress, size, self.reading.bits
-        )
+        tables = open_all({"train": rows}, store, progress, size, self.reading.bits)
         train, test = draw_test(tables["train"].images, title=self.name)
         return pair(
             train, test, title=self.name, rule=f"bare images; {DRAWN_RULE}", size=size, terms=self.terms
         )
+
+    def _bare_parquet(self) -> Rows | None:
+        """The training images, if they have no labels."""
+        chosen = choose(self.name, self.path, self._found, self.reading, official=False)
+        rows = self._parts[chosen.train[0]]
+        if not isinstance(rows, ParquetRows):
+            return None
+        try:
+            rows.labels()
+        except Unlabelled:
+            return BareParquet(rows)
+        return None
+
+    def _bare_folder(self) -> Rows | None:
+        """The images that lie in the folder itself or in that of its train part, if there are no classes."""
+        root = self._root
+        parts = {name: folder for name, folder in root.holding.items() if part_of(name)}
+        if root.images and not root.holding:
+            return BareRows(f"{self._called} images", root)
+        if not parts or len(parts) < len(root.holding) or any(part.holding for part in parts.values()):
+            return None
+        of_train = [folder for name, folder in parts.items() if part_of(name) == "train"]
+        return BareRows(f"{self._called} images", of_train[0]) if len(of_train) == 1 else None
 
     def class_parts(
         self, store: Store, progress: Progress, size: int | None = None
@@ -186,6 +201,12 @@ class LocalSource:
                 self.name, why, but=("train_split", "test_split", "image_column", "label_column", "bits")
             )
             return {name: Found(kind) for name, (kind, _) in self._parquet.items()}
+        if self.by_column:
+            raise DataError(
+                f"{self.name}: its labels are the column {self.columns.label!r} of parquet files, and "
+                f"{self.path} has "
+                "class folders; put the parquet files there"
+            )
         why = "its files are images in folders"
         self.reading.refuse(self.name, why, but=("depth", "merge", "train_split", "test_split", "bits"))
         if self._folders:
@@ -232,10 +253,10 @@ class LocalSource:
     def _parquet(self) -> dict[str, tuple[str | None, list[Path]]]:
         """Kind and files of each split, by name; empty if there are no parquet files."""
         files: list[Path] = []
-        for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):  # as a file, in data/, in CONFIG/train/
-            files = files or sorted(
-                file for file in self.path.glob(pattern) if not _hidden(file.relative_to(self.path))
-            )
+        level = [self._root]
+        for _ in range(3):  # as a file, in data/, in CONFIG/train/
+            files = files or sorted(Path(folder.path, name) for folder in level for name in folder.parquet)
+            level = [inside for folder in level for inside in folder.folders.values()]
         splits: dict[str, tuple[str | None, list[Path]]] = {}
         places = set()
         for file in files:
@@ -313,10 +334,6 @@ def _split_of(inside: Path) -> tuple[str, str | None]:
         if kind := part_of(folder):
             return folder, kind
     return stem or (inside.parent.name or "data"), None
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _check_shards(name: str, files: Sequence[Path]) -> None:

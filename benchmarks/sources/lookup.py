@@ -22,7 +22,8 @@ from benchmarks.store import Store
 class Known:
     """A data set that is known by name: its folders under a data root, and its place on the hub.
 
-    mirror: whether an image flipped left to right keeps its class.
+    mirror: whether an image flipped left to right keeps its class; by_column: whether its labels are not
+    those that class folders would have.
     """
 
     summary: str
@@ -32,6 +33,7 @@ class Known:
     official: bool = False
     terms: str = ""
     mirror: bool = True
+    by_column: bool = False
 
 
 KNOWN = {
@@ -49,6 +51,7 @@ KNOWN = {
         "uoft-cs/cifar100",
         Columns("img", "coarse_label"),
         official=True,
+        by_column=True,
         terms="no licence stated; cite Krizhevsky (2009)",
     ),
     "cifar10": Known(
@@ -166,6 +169,7 @@ def open_source(name: str, reading: Reading | None = None, *, roots: Sequence[Pa
             terms=known.terms,
             reading=reading,
             notes=hidden,
+            by_column=known.by_column,
         )
     if known is None:
         named = [path.name for root in roots for path in root.iterdir() if path.is_dir()]

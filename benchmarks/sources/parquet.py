@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.errors import DataError
 from benchmarks.images import Indices
+from benchmarks.sources.counts import some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,29 @@ class Columns:
 
     image: str | None = None
     label: str | None = None
+
+
+class BareParquet:
+    """The images of parquet files without labels (see `Rows`): one nameless class."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, rows: ParquetRows) -> None:
+        self.title = rows.title
+        self._rows = rows
+
+    def identity(self) -> str:
+        return f"bare {self._rows.identity()}"
+
+    def labels(self) -> tuple[Indices, tuple[str, ...]]:
+        count = 0
+        for file in self._rows.files:
+            with _opened(file) as parquet:
+                count += parquet.metadata.num_rows
+        return np.zeros(count, np.int64), ("",)
+
+    def images(self, start: int) -> Iterator[tuple[str, bytes | Path]]:
+        return self._rows.images(start)
 
 
 class Unlabelled(DataError):
@@ -239,9 +263,9 @@ def _read_labels(
     if not len(values):
         return np.empty(0, dtype=np.int64)
     if values.null_count:
-        row = values.is_null().index(True).as_py()
+        rows = np.flatnonzero(values.is_null().to_numpy()).tolist()
         raise DataError(
-            f"{file}, row {row}: the label in column {column!r} is missing; remove or label the row"
+            f"{file}, row {some(rows)}: the label in column {column!r} is missing; remove or label the rows"
         )
     if _is_text(values.type):
         return np.array(values.to_pylist(), dtype=np.str_)
@@ -261,7 +285,8 @@ def _read_labels(
     if len(bad):
         allowed = f"0 to {top - 1}, as there are {top} class names" if names is not None else "0 and up"
         raise DataError(
-            f"{file}, row {bad[0]}: label {labels[bad[0]]} in column {column!r} is out of range ({allowed}); "
+            f"{file}, row {some(bad.tolist())}: label {labels[bad[0]]} in column {column!r} is out of range "
+            f"({allowed}); "
             "remove the rows without a true label, or the file"
         )
     return labels

@@ -74,12 +74,14 @@ def choose(
     unknown = [name for name, part in found.items() if part.kind is None and name not in (*train, *test)]
     notes = []
     if unknown and not said:
-        one = unknown[0]
+        one = next((name for name in unknown if found[name].labelled), None)
+        labelled = (
+            f"train_split=train+{one} to train on it, test_split={one} to test on it, or " if one else ""
+        )
         raise DataError(
             f"{source}: {where} holds {', '.join(found)}, and which part {' and '.join(unknown)} belongs to "
             "is "
-            f"not known; add train_split=train+{one} to train on it, train_split=train to leave it out, or "
-            f"test_split={one} to test on it"
+            f"not known; add {labelled}train_split=train to leave it out"
         )
     for kind, names in usual.items():
         needed = not train if kind == "train" else not (test or drawn)

@@ -15,117 +15,29 @@ from benchmarks.errors import DataError
 from benchmarks.sources.counts import some
 
 SUFFIXES = frozenset(
-    [
-        ".png",
-        ".apng",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jif",
-        ".jfi",
-        ".pjpeg",
-        ".pjp",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".tga",
-        ".avif",
-    ]
+    (
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".webp"),
+        *(".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"),
+        *(".jpx", ".tga", ".avif"),
+    )
 )
 # Images for certain, which are not decoded here: leaving them out would leave classes incomplete.
 UNREADABLE = frozenset(
-    [
-        ".heic",
-        ".heif",
-        ".jxl",
-        ".svg",
-        ".dcm",
-        ".nef",
-        ".cr2",
-        ".cr3",
-        ".arw",
-        ".dng",
-        ".raf",
-        ".rw2",
-        ".orf",
-        ".exr",
-        ".hdr",
-        ".psd",
-        ".nii",
-        ".eps",
-    ]
+    (
+        *(".heic", ".heif", ".jxl", ".svg", ".dcm", ".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf"),
+        *(".rw2", ".orf", ".exr", ".hdr", ".psd", ".nii", ".eps"),
+    )
 )
 # Not looked into.
 _OTHER = frozenset(
-    [
-        ".txt",
-        ".json",
-        ".xml",
-        ".csv",
-        ".tsv",
-        ".md",
-        ".rst",
-        ".html",
-        ".htm",
-        ".db",
-        ".ini",
-        ".yaml",
-        ".yml",
-        ".mat",
-        ".npy",
-        ".npz",
-        ".pkl",
-        ".py",
-        ".ipynb",
-        ".log",
-        ".lnk",
-        ".url",
-        ".pdf",
-        ".doc",
-        ".docx",
-        ".xls",
-        ".xlsx",
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".mkv",
-        ".wav",
-        ".mp3",
-        ".zip",
-        ".gz",
-        ".tar",
-        ".7z",
-        ".rar",
-        ".bak",
-        ".tmp",
-        ".part",
-        ".crdownload",
-        ".partial",
-        ".xmp",
-        ".aae",
-        ".thm",
-        ".parquet",
-        ".arrow",
-        ".h5",
-        ".hdf5",
-        ".tfrecord",
-        ".bin",
-        ".pt",
-        ".pth",
-        ".md5",
-        ".sha256",
-    ]
+    (
+        *(".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".db", ".ini"),
+        *(".yaml", ".yml", ".mat", ".npy", ".npz", ".pkl", ".py", ".ipynb", ".log", ".lnk", ".url"),
+        *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".mp4", ".avi", ".mov", ".mkv", ".wav", ".mp3"),
+        *(".zip", ".gz", ".tar", ".7z", ".rar", ".bak", ".tmp", ".part", ".crdownload", ".partial"),
+        *(".xmp", ".aae", ".thm", ".arrow", ".h5", ".hdf5", ".tfrecord", ".bin", ".pt", ".pth", ".md5"),
+        *(".sha256",),
+    )
 )
 SYSTEM = frozenset(
     (
@@ -143,13 +55,15 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\
 class Folder:
     """One folder: names of its images, sorted, its folders by name, and what is left out of it.
 
-    linked: whether it was reached through a link; left: files left out, here and below, by reason.
+    linked: whether it was reached through a link; parquet: names of parquet files; left: files left out, here
+    and below, by reason.
     """
 
     path: str
     linked: bool = False
     images: list[str] = field(default_factory=list)
     folders: dict[str, Folder] = field(default_factory=dict)
+    parquet: list[str] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -210,11 +124,14 @@ def _scan(path: str, *, linked: bool) -> Folder:
                         continue
                 here.folders[name] = _scan(entry.path, linked=entry.is_symlink())
                 continue
-            suffix = os.path.splitext(name)[1].lower()
+            dot = name.rfind(".")
+            suffix = name[dot:].lower() if dot > 0 else ""
             if name.startswith("."):
                 here.left["hidden files"] += suffix in SUFFIXES
             elif suffix in SUFFIXES:
                 here.images.append(name)
+            elif suffix == ".parquet":
+                here.parquet.append(name)
             elif suffix in UNREADABLE:
                 unreadable.append(name)
             elif name.lower() in SYSTEM:

@@ -97,7 +97,7 @@ def stamp(paths: Iterable[str | Path]) -> str:
             continue
         whole = path if path.startswith("/") else os.path.abspath(path)
         seen = f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0"
-        digest.update(os.fsencode(whole) + seen.encode())
+        digest.update((whole + seen).encode("utf-8", "surrogateescape"))
     if len(gone) == 1:
         ((lost, why),) = gone
         raise DataError(f"{lost} cannot be read ({why}); restore or remove it")

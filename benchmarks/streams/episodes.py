@@ -28,6 +28,7 @@ from benchmarks.episodes.source import EpisodeSource, LabelledEpisodes, drawn_ke
 from benchmarks.errors import DataError, RequestError
 from benchmarks.images import Labelled
 from benchmarks.naming import canonical
+from benchmarks.sources.counts import many
 from benchmarks.sources.listed import ListSource
 from benchmarks.sources.local import LocalSource
 from benchmarks.sources.lookup import may_mirror, open_source
@@ -122,6 +123,7 @@ class EpisodeStream(Stream):
                 "another pool, or classes=test"
             )
         self._pool = self._pooled(pooled)
+        self._shared = _shared(self._sources, pooled)
         self._info = self._describe()
 
     @property
@@ -217,11 +219,28 @@ class EpisodeStream(Stream):
             image_size=(side, side),
             sizes=tuple((0, 0, int(found.counts.sum())) for found in self._classes),
             mirror=all(source.mirror for source in self._sources),
-            notes=tuple(note for source in self._sources for note in source.notes),
+            notes=(*(note for source in self._sources for note in source.notes), *self._shared),
             task_names=tuple(source.name for source in self._sources),
             episodes=self._parameters.episodes,
             counts=tuple((0, count) for found in self._classes for count in found.counts.tolist()),
         )
+
+
+def _shared(tested: Sequence[EpisodeSource], pooled: Sequence[EpisodeSource]) -> list[str]:
+    """Notes on images of test classes that are in the pool as well: equal pixels, whatever their class."""
+    said = []
+    for test in tested:
+        asked = test.digests("test")
+        for source in pooled:
+            known = source.digests("train")
+            count = 0 if asked is None or known is None else int(np.isin(asked, known).sum())
+            if count:
+                said.append(
+                    f"{test.name}: {many(count, 'image')} of its test classes are also in the pool of "
+                    f"{source.name} "
+                    "(identical pixels)"
+                )
+    return said
 
 
 def _config(name: str, parameters: EpisodeStream.Parameters) -> EpisodeConfig:

@@ -44,6 +44,8 @@ def run(asked: Mapping[str, Any]) -> int:
     folder: Path = asked["out"]
     name = asked["name"] or f"{slug(parse(asked['backbone'])[0])}.{asked['objective']}"
     source = _opened(asked, store, progress)
+    for note in source.notes:
+        progress.warn(note)
     source = dataclasses.replace(source, terms=asked["terms"] or source.terms)
     mirror = may_mirror(asked["source"]) and not asked["no_mirror"]
     plan = Plan(name, asked["backbone"], asked["objective"], asked["source"], source, settings, mirror)

@@ -493,6 +493,19 @@ def test_bare_images_are_one_nameless_class_for_pretraining_and_refused_elsewher
         with pytest.raises(DataError, match="holds images but no class folders"):
             load(tmp_path / name)
     assert LocalSource("labelled", tmp_path / "labelled").load_bare(store, Silent()) is None
+    images = [{"bytes": encode(image), "path": ""} for image in draw(10)]
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.table({"image": pa.array(images, IMAGE)}), tmp_path / "parquet/train.parquet")
+    data = LocalSource("parquet", tmp_path / "parquet").load_bare(store, Silent())
+    assert data is not None
+    assert (len(data.train), len(data.test)) == (8, 2)
+
+
+def test_labels_of_a_column_are_not_taken_from_class_folders(tmp_path: Path) -> None:
+    put(tmp_path / "cifar100/train/apple")
+    put(tmp_path / "cifar100/test/apple")
+    with pytest.raises(DataError, match="column 'coarse_label' of parquet files"):
+        open_source("cifar100-coarse", roots=[tmp_path]).load(Store(tmp_path / "cache"), Silent())
 
 
 def test_classes_of_their_own_for_train_and_test_are_found(tmp_path: Path) -> None:

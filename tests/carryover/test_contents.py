@@ -102,6 +102,10 @@ def test_classes_that_a_data_set_splits_itself_are_taken_as_they_are(tmp_path: P
     assert stream.pool.validation is not None
     assert {name[-1] for name in stream.pool.validation.images.class_names} == set("ghijk")
     assert "classes split as the data set has them" in stream.info.rule
+    assert "also in the pool" not in "".join(stream.info.notes)
+    (tmp_path / "mini/test/l/again.png").write_bytes((tmp_path / "mini/train/a/0.png").read_bytes())
+    again = episodes(f"folder:{tmp_path}/mini", place, episodes=3)
+    assert "1 image of its test classes are also in the pool" in "".join(again.info.notes)
     with pytest.raises(RequestError, match="classes of its own"):
         episodes(f"folder:{tmp_path}/mini", place, classes="all")
 

@@ -384,5 +384,5 @@ def test_all_classes_are_not_offered_where_they_were_taken() -> None:
         class_names=names,
     )
     source = LabelledEpisodes("four", few, mirror=True, whole=True, per_class=None)
-    with pytest.raises(DataError, match=r"^four has 4 classes, and an episode needs 5; take a source"):
+    with pytest.raises(DataError, match=r"^four has 4 classes, and an episode needs 5; take way=4"):
         source.classes("test")

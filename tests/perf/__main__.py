@@ -27,6 +27,7 @@ import meat
 import memory
 import probe
 import selection
+import sources
 import throughput
 import toast
 from measure import Row
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     "few-shot": few_shot.few_shot_evaluation,
     "commands": commands.commands,
     "memory": memory.memory,
+    "sources": sources.sources,
     "throughput": throughput.throughput,
 }
 COLUMNS = ("name", "ours", "theirs", "unit", "ratio", "quartiles", "by CPU time", "bound", "", "compared")
