@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import torch
-from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.attention import Attention, AttentionRope
 from timm.layers.mlp import Mlp
+from timm.layers.norm import RmsNorm, RmsNorm2d
 from timm.models import (
     beit,
     eva,

@@ -192,7 +192,7 @@ def _place(seen: Pass, shape: tuple[int, ...] | None, width: int) -> tuple[Pair,
         last = shape[3] == width and fits(shape[1:3], seen.size)
         if not last and shape[1] != width:
             return None
-        grid: Pair = shape[1:3] if last else shape[2:]  # type: ignore[assignment]
+        grid: Pair = shape[1:3] if last else shape[2:]
         return (grid, 0) if fits(grid, seen.size) else None
     if len(shape) != 3 or shape[2] != width:
         return None
