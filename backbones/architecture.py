@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -190,7 +190,7 @@ def _call_readers(net: nn.Module) -> None:
     """
     for module in net.modules():
         if hasattr(module, "qkv_bias_separate"):
-            module.qkv_bias_separate = True
+            cast(Any, module).qkv_bias_separate = True
 
 
 def _without_size(arguments: Mapping[str, Value]) -> dict[str, Value]:

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import torch
-from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.attention import Attention, AttentionRope
 from timm.layers.mlp import Mlp
+from timm.layers.norm import RmsNorm, RmsNorm2d
 from timm.models import (
     beit,
     eva,
@@ -118,7 +118,7 @@ def lacks(seen: Pass) -> dict[Capability, str]:
     ask("projection", none or _first(sites, lambda site: _projection(seen, site)))
     ask("extra tokens", none or _extra_tokens(seen, sites))
     ask("maskable attention", none or _maskable(seen, sites))
-    ask("value feedback", "" if isinstance(net, ResNet | ConvNeXt) else none or _fed(seen, sites))
+    ask("value feedback", "" if isinstance(net, ResNet | ConvNeXt) else _fed(seen, sites) or none)
     ask("norms", "" if any(map(is_norm, net.modules())) else "it has none")
     ask("biases", "" if any(is_bias(name) for name, _ in net.named_parameters()) else "it has none")
     return found
@@ -239,7 +239,7 @@ def _maskable(seen: Pass, sites: tuple[Site, ...]) -> str:
 def _fed(seen: Pass, sites: tuple[Site, ...]) -> str:
     kind = WindowAttention if isinstance(seen.net, SwinTransformer) else Attention
     if not isinstance(seen.net, SwinTransformer | VisionTransformer):
-        return f"it is a {_kind(seen.net)}"
+        return f"its class is {_kind(seen.net)}"
     for site in sites:
         if not isinstance(site.attention, kind):
             return f"{site.name} has a {_kind(site.attention)}"

@@ -14,16 +14,15 @@ from typing import Any, cast
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from backbones.external_attention.attention import ExternalAttention, MultiHeadExternalAttention
 from backbones.recipe import Family, Value
-from backbones.sites import heads_of, sites_of
+from backbones.sites import EXTERNAL, heads_of, sites_of
 from backbones.structure import Pass, Shape
 
 
 def family_of(seen: Pass) -> Family:
     """The family of a network, by what a pass shows of it."""
     net, sites = seen.net, sites_of(seen, seen.net)
-    if any(isinstance(module, ExternalAttention | MultiHeadExternalAttention) for module in net.modules()):
+    if any(isinstance(module, EXTERNAL) for module in net.modules()):
         return "external_attention"
     if sites:
         if isinstance(net, SwinTransformer):

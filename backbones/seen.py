@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 
 from backbones.architecture import spec_of
 from backbones.pretraining.card import Card, read_card

@@ -19,6 +19,8 @@ from backbones.external_attention.attention import ExternalAttention, MultiHeadE
 from backbones.structure import BATCH, Pair, Pass, fits, grid_of, pass_through, prefixes
 from benchmarks.errors import RequestError
 
+EXTERNAL = (ExternalAttention, MultiHeadExternalAttention)
+
 
 @dataclass
 class Site:
@@ -121,7 +123,11 @@ def why_none(seen: Pass) -> str:
         found = list(_sites(seen, seen.net))
     except RequestError as error:
         return str(error)
-    return "" if found else "no module of it holds one attention and one MLP"
+    if found:
+        return ""
+    if any(isinstance(module, EXTERNAL) for module in seen.net.modules()):
+        return "its attention reads a memory and not other tokens"
+    return "no module of it holds one attention and one MLP"
 
 
 def parts_of(module: nn.Module) -> tuple[str, str] | None:
@@ -135,7 +141,7 @@ def parts_of(module: nn.Module) -> tuple[str, str] | None:
     if len(attentions) != 1 or len(mlps) != 1:
         return None
     name, attention = attentions[0]
-    return None if isinstance(attention, ExternalAttention | MultiHeadExternalAttention) else (name, mlps[0])
+    return None if isinstance(attention, EXTERNAL) else (name, mlps[0])
 
 
 def heads_of(module: nn.Module) -> int:
@@ -186,7 +192,7 @@ def _place(seen: Pass, shape: tuple[int, ...] | None, width: int) -> tuple[Pair,
         last = shape[3] == width and fits(shape[1:3], seen.size)
         if not last and shape[1] != width:
             return None
-        grid: Pair = shape[1:3] if last else shape[2:]  # type: ignore[assignment]
+        grid: Pair = shape[1:3] if last else shape[2:]
         return (grid, 0) if fits(grid, seen.size) else None
     if len(shape) != 3 or shape[2] != width:
         return None

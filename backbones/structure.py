@@ -156,7 +156,8 @@ def _pass(net: nn.Module, size: Pair) -> Pass:
 
 
 def _maps(net: nn.Module, size: Pair) -> Tensor:
-    images = torch.empty(BATCH, 3, *size, device="meta")
+    dtype = next(net.parameters()).dtype
+    images = torch.empty(BATCH, 3, *size, dtype=dtype, device="meta")
     try:
         maps = cast(Any, net).forward_features(images)
     except AttributeError as error:

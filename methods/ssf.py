@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,4 +68,4 @@ def _channels(module: nn.Module) -> int:
     if not isinstance(module, NORMS):
         return 0
     channels = getattr(module, "num_features", None) or getattr(module, "num_channels", None)
-    return channels or module.normalized_shape[-1]  # type: ignore[index, union-attr]
+    return int(channels or cast(Any, module).normalized_shape[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import words
 
-from backbones import names, pretrained
+from backbones import evaluation, names, pretrained
 from backbones.backbone import describe
 from backbones.catalogue import find_recipe
 from carryover.commands.listing import BESIDES
@@ -32,6 +32,12 @@ def backbones_page() -> str:
         "## How a backbone is typed",
         words.prose(words.after_first_line(inspect.cleandoc(names.__doc__ or ""))),
         "Making one from images of your own: [pretraining](../pretraining.md).",
+        "## How networks of timm pool, and their pixels",
+        words.prose(inspect.cleandoc(evaluation.__doc__ or "")),
+        words.table(
+            ("names", "pooling", "mean and deviation", "their resizing", "their crop", "source"),
+            [_evaluated(row) for row in evaluation.TABLE],
+        ),
         "## Weights that ship",
         *map(_card, sorted(Path(pretrained.__file__).parent.glob("*.md"))),
     )
@@ -51,6 +57,17 @@ def _row(name: str, plugin: Plugin) -> tuple[str, ...]:
         tokens,
         info.pooling or "none",
         ", ".join(tags) or "random",
+    )
+
+
+def _evaluated(row: evaluation.Row) -> tuple[str, ...]:
+    return (
+        ", ".join(f"`{pattern}`" for pattern in row.patterns),
+        row.pooling + (f" (timm: {row.instead})" if row.instead else ""),
+        row.statistics or "of the tag",
+        row.interpolation,
+        f"{row.crop:g}" if row.crop else "differs",
+        row.source,
     )
 
 

@@ -45,8 +45,8 @@ def frozen(method):
 @pytest.mark.parametrize(
     ("name", "backbone", "options", "said"),
     [
-        ("toast", "tiny_external_attention", {}, "attends to a memory"),
-        ("toast", "regnety_002", {}, "neither"),
+        ("toast", "tiny_external_attention", {}, "its class is EAMLP"),
+        ("toast", "regnety_002", {}, "its class is RegNet"),
         ("toast_lite", "tiny_convnet", {}, "convolutions"),
         ("toast", "tiny_swin", {"early": 1}, "one width"),
         ("toast", "tiny_vit", {"early": 3}, "early=3"),
