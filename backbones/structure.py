@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -72,20 +71,19 @@ class Pass:
     again: frozenset[str] = field(default_factory=frozenset)
 
 
-_PASSES: weakref.WeakKeyDictionary[nn.Module, Pass] = weakref.WeakKeyDictionary()
+_last: list[Pass] = []  # the last sketch, which is asked about several times while a backbone opens
 
 
 def pass_through(net: nn.Module, size: Pair) -> Pass:
-    """What a pass of images of `size` (height, width) shows; a sketch is passed through once.
+    """What a pass of images of `size` (height, width) shows.
 
     RequestError where features are not one vector, or there is no map of patches of the same width.
     """
     if not _is_meta(net):
         return _pass(_sketch(net), size)
-    known = _PASSES.get(net)
-    if known is None or known.size != size:
-        known = _PASSES[net] = _pass(net, size)
-    return known
+    if not (_last and _last[0].net is net and _last[0].size == size):
+        _last[:] = [_pass(net, size)]
+    return _last[0]
 
 
 def grid_of(net: nn.Module, size: Pair, tokens: int) -> Pair | None:

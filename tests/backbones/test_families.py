@@ -21,6 +21,7 @@ from backbones.recipe import STATISTICS
 from benchmarks.errors import RequestError
 from carryover.check.backbones import check_backbone
 from carryover.check.verdict import Verdict
+from carryover.commands.listing import admitted
 
 # Whose attention stands on the patches' own places, by a table for each pair, windows, or several grids.
 FIXED = {"BEiT", "relative positions", "SAM", "CaiT", "Hiera", "DaViT", "Swin V2", "Swin V2 CR"}
@@ -259,3 +260,17 @@ def test_old_names_are_what_timm_maps_them_to() -> None:
     assert info.name == "vit_tiny_patch16_224.augreg_in21k?depth=1&img_size=32&weights=random"
     with pytest.raises(RequestError, match=r"timm calls vit_tiny_patch16_224_in21k vit_tiny_patch16_224\."):
         describe("vit_tiny_patch16_224_in21k.mae")
+
+
+def test_the_list_of_timm_s_names_says_what_each_is_or_why_it_is_refused() -> None:
+    *lines, last = admitted("[hp]i*_t*224")
+    said = {line.partition(" ")[0]: line for line in lines}
+    assert (
+        "hierarchical, 7 x 7 tokens of width 768, 12 blocks of attention, pooling avg"
+        in said["hiera_tiny_224"]
+    )
+    assert "refused: its 1 tokens are no map of patches" in said["pit_ti_224"]
+    good = [line for line in lines if "refused" not in line]
+    assert last.startswith(f"{len(good)} of {len(lines)} architectures and ")
+    with pytest.raises(RequestError, match="timm has no architecture 'vti'"):
+        list(admitted("vti"))

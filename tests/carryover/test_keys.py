@@ -329,3 +329,14 @@ def test_an_edit_of_a_reader_makes_no_record_stale_and_one_of_what_makes_numbers
     for name in (*kept, "carryover.commands.cli", "carryover.records.record", "benchmarks.store", *APART):
         edited = name
         assert base(pictures).key == before, name
+
+
+def test_whose_pooling_it_is_stands_in_the_contract(pictures: Path) -> None:
+    tiny = "vit_small_patch16_dinov3?img_size=32&embed_dim=32&depth=1&num_heads=2&weights=random"
+    found = base(pictures, method="ncm", backbone=tiny).contract["backbone"]
+    assert "pooling token as in Simeoni et al. 2025, DINOv3, mean 0.485,0.456,0.406" in found
+    typed = base(pictures, method="ncm", backbone=f"{tiny}&global_pool=avg").contract["backbone"]
+    assert "pooling avg as typed, mean" in typed
+    assert (
+        "pooling token, mean" in base(pictures, method="ncm").contract["backbone"]
+    )  # an own network has one

@@ -436,3 +436,13 @@ def test_a_report_refuses_what_it_does_not_know(results):
         report_text(results, form="html")
     with pytest.raises(RequestError, match="did you mean 'order'"):
         report_text(results, vary="ordr")
+
+
+def test_the_heading_says_how_a_network_of_timm_s_pools_and_after_whom():
+    said = "pooling token as in Simeoni et al. 2025, DINOv3, mean 0.485,0.456,0.406, std 0.229,0.224,0.225"
+    network = "vit_small_patch16_dinov3.lvd1689m"
+    there = made(contract=CONTRACT | {"backbone": f"{network}-0123456789ab, {said}"})
+    assert said in table([there]).title
+    assert said not in table([there], vary="backbone").title
+    own = made(contract=CONTRACT | {"backbone": "vit_64.supervised-0123456789ab, pooling token, mean 0.5"})
+    assert "pooling" not in table([own]).title
