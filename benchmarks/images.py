@@ -47,16 +47,15 @@ class Chunk:
 class Inputs:
     """N images without labels.
 
-    chunks: the tables and rows they come from, neighbours of one table joined; all tables share H and W
-    (ValueError otherwise).
+    chunks: the tables and rows they come from; all tables share H and W (ValueError otherwise).
     """
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         sizes = {chunk.table.shape[1:] for chunk in chunks}
         if len(sizes) != 1:
             raise ValueError(f"the chunks of one Inputs must share one image size, not {sorted(sizes)}")
-        self.chunks = tuple(_joined(chunks))
-        self._ends = np.cumsum([len(chunk.rows) for chunk in self.chunks])
+        self.chunks = tuple(chunks)
+        self._ends = np.cumsum([len(chunk.rows) for chunk in chunks])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -109,7 +108,7 @@ class Inputs:
             start = self._ends[number] - len(chunk.rows)
             rows = chunk.rows[wanted[run] - start]
             picked.append(Chunk(chunk.table, rows, chunk.content, chunk.digests))
-        return Inputs(picked)
+        return Inputs(list(_joined(picked)))
 
     def random_order(self) -> Indices:
         """(N,) a permutation that is always the same for these images."""
@@ -132,6 +131,7 @@ class Inputs:
 
 
 def _joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """The same images in as few chunks as can be: parts of one table that follow each other are one."""
     for _, run in itertools.groupby(chunks, key=lambda chunk: chunk.content):
         first, *others = run
         rows = [first.rows, *(chunk.rows for chunk in others)]

@@ -14,12 +14,13 @@ import pytest
 from broken_methods import BROKEN, Sound, Trained
 
 from benchmarks.errors import RequestError
-from carryover.check import command, rounding
+from carryover.check import command
 from carryover.check.pictures import Pictures
 from carryover.check.promises import PROMISES
 from carryover.check.streams import check_stream
 from carryover.check.suite import check_method
 from carryover.commands import cli
+from carryover.protocols import rounding
 
 
 def verdicts(cls, kinds=("task",), backbones=("tiny_vit",), options=()):
