@@ -183,11 +183,6 @@ class SplitStream(Stream):
             inc=chosen.inc,
             sizes=chosen.sizes,
         )
-        if chosen.scenario == "task" and 1 in sizes:
-            raise RequestError(
-                f"{self._name}: a task of one class is always right where the task is known "
-                f"({said(sizes) or f'{len(sizes)} tasks of 1'}); cut otherwise, or take scenario=class"
-            )
         ends = np.cumsum((0, *sizes))
         classes = tuple(order.classes[low:high] for low, high in pairwise(ends.tolist()))
         unequal = said(sizes)
