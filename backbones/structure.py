@@ -194,7 +194,8 @@ def _shape(net: nn.Module, size: Pair, maps: Tensor, features: Tensor) -> Shape:
     tokens = int(maps.shape[1])
     for prefix in prefixes(net):
         grid = grid_of(net, size, tokens - prefix) if tokens > prefix else None
-        if grid is not None:
+        # Of a guessed prefix the one patch may be a second class token (the distilled PiT's).
+        if grid is not None and (grid != (1, 1) or not prefix or prefixes(net) == (prefix,)):
             return Shape(width, grid, prefix, "tokens")
     raise RequestError(f"its {tokens} tokens are no map of patches")
 

@@ -270,6 +270,7 @@ def test_the_list_of_timm_s_names_says_what_each_is_or_why_it_is_refused() -> No
         in said["hiera_tiny_224"]
     )
     assert "refused: its 1 tokens are no map of patches" in said["pit_ti_224"]
+    assert "refused: its 2 tokens" in said["pit_ti_distilled_224"]
     good = [line for line in lines if "refused" not in line]
     assert last.startswith(f"{len(good)} of {len(lines)} architectures and ")
     with pytest.raises(RequestError, match="timm has no architecture 'vti'"):
