@@ -32,10 +32,10 @@ def verdicts(cls, kinds=("task",), backbones=("tiny_vit",), options=()):
 def test_a_broken_method_is_caught_by_its_promise_and_by_no_other(case):
     found = verdicts(case.cls, case.kinds, case.backbones, case.options)
     failed = [verdict for verdict in found.values() if verdict.status == "failed"]
-    assert [verdict.promise for verdict in failed] == [case.promise], failed
-    (broken,) = failed
-    assert broken.expected
-    assert broken.seen
+    # Whether an image is scored by itself is measured in every cell as well.
+    also = {"cell"} if case.promise == "image alone" else set()
+    assert [verdict.promise for verdict in failed if verdict.promise not in also] == [case.promise], failed
+    assert all(verdict.expected and verdict.seen for verdict in failed)
 
 
 ROUNDED = [case for case in BROKEN if case.promise in ("image alone", "episodes", "identity at init")]
