@@ -38,6 +38,8 @@ from carryover.records.row import Row
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
+# A cell takes all cores, and their threads wait for each other seven times as long if other tests run there.
+ONE_CORE = ("taskset", "-c", str(max(os.sched_getaffinity(0)))) if shutil.which("taskset") else ()
 ROOMS = ("benchmarks", "backbones", "methods", "carryover")
 GENERATED = ("leaderboard", "methods", "streams", "backbones", "command-line")
 
@@ -208,7 +210,12 @@ def run_blocks(blocks: list[Block], folder: Path) -> None:
             # No `make` between a shown command and what it does: .venv is as good as this environment.
             text = f'set -e\nmake() {{ command make -o .venv/.ready "$@"; }}\n{block.text}'
             ran = subprocess.run(
-                ["bash", "-c", text], cwd=folder, env=where, capture_output=True, text=True, check=False
+                [*ONE_CORE, "bash", "-c", text],
+                cwd=folder,
+                env=where,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert ran.returncode == 0, f"{place}\n{ran.stdout}\n{ran.stderr}"
             printed = ran.stdout

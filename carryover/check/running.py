@@ -13,6 +13,7 @@ from benchmarks.images import Indices
 from carryover.check.subject import Subject
 from carryover.check.surroundings import around, batches_by_workers, scatter
 from carryover.check.verdict import BrokenError, expect, not_applicable, told
+from carryover.protocols.continual import mixed
 from carryover.protocols.work import pick
 
 
@@ -56,12 +57,7 @@ def again(subject: Subject) -> None:
         expect(second.rows == first.rows, "the rows of the first run", "other rows in the second")
         _same_predictions(first.predicted, second.predicted)
         return
-    learnt, lesson = subject.learnt, subject.lesson
-    predicted = {}
-    for step, of_step in enumerate(learnt.logits, start=1):
-        for task, logits in of_step.items():
-            classes = lesson.columns(task, step)
-            predicted[f"{step}/{task}"] = pick(logits, classes, len(logits), f"task {task}")
+    learnt, predicted = subject.learnt, _asked_as_in_a_cell(subject)
     known = {place: classes for place, classes in second.predicted.items() if place in predicted}
     _same_predictions(predicted, known)
     for step, state in enumerate(states):
@@ -69,6 +65,24 @@ def again(subject: Subject) -> None:
         expect(
             same, "the state of the first run, bit by bit", f"another state after task {step} in the second"
         )
+
+
+def _asked_as_in_a_cell(subject: Subject) -> dict[str, Indices]:
+    """The predicted classes by "step/task"; where the task is not told, of the mixture that a cell asks."""
+    learnt, lesson = subject.learnt, subject.lesson
+    predicted = {}
+    for step, of_step in enumerate(learnt.logits, start=1):
+        if lesson.info.scenario == "task":
+            for task, logits in of_step.items():
+                classes = lesson.columns(task, step)
+                predicted[f"{step}/{task}"] = pick(logits, classes, len(logits), f"task {task}")
+            continue
+        asked = [task for task in lesson.exam.tasks if task < step or lesson.info.scenario == "domain"]
+        inputs, owners = mixed(lesson.exam, asked)
+        logits = subject.restored(learnt.state(step - 1)).predict(inputs, None)
+        answers = pick(logits, lesson.columns(0, step), len(inputs), f"the images after {step} learnt")
+        predicted |= {f"{step}/{task}": answers[owners == task] for task in asked}
+    return predicted
 
 
 def own_generators(subject: Subject) -> None:

@@ -219,7 +219,7 @@ def _score(
     digest = state_digest(method.state_for(known))
     if reuse and all(done.digests.get(task) == digest for task in asked):
         return [*(_unchanged(done, task) for task in asked), *rows]
-    inputs, owners = _mixed(exam, asked)
+    inputs, owners = mixed(exam, asked)
     logits = method.predict(inputs, known)
     where = f"task {known}" if known is not None else "all tasks" if len(asked) > 1 else f"task {asked[0]}"
     chosen = pick(logits, _columns(info, known, step), len(inputs), where=f"{where} after {step} learnt")
@@ -238,17 +238,17 @@ def _unchanged(done: Done, task: int) -> Row:
     return Row(step=done.learnt, task=task, n=before.n, correct=before.correct, hits=before.hits)
 
 
-def _mixed(exam: Exam, tasks: Sequence[int]) -> tuple[Inputs, Indices]:
+def mixed(exam: Exam, tasks: Sequence[int]) -> tuple[Inputs, Indices]:
     """The test images of `tasks` in one random order, those of each in the exam's; (N,) whose each is."""
     owners = np.repeat(np.asarray(tasks), [len(exam.inputs(task)) for task in tasks])
     together = Inputs.join([exam.inputs(task) for task in tasks])
     if len(tasks) == 1:
         return together, owners
-    mixed = owners[together.random_order()]
+    shuffled = owners[together.random_order()]
     places = np.empty(len(owners), dtype=np.int64)
     for task in tasks:  # each place of a task gets its next image
-        places[mixed == task] = np.flatnonzero(owners == task)
-    return together.select(places), mixed
+        places[shuffled == task] = np.flatnonzero(owners == task)
+    return together.select(places), shuffled
 
 
 def _known(info: StreamInfo, tasks: Sequence[int]) -> int | None:
@@ -266,7 +266,7 @@ def _check_per_sample(method: Method, work: Work, done: Done) -> None:
     info, step = work.info, done.learnt
     groups = _asked_together(info, work.exam.tasks)
     for group in groups:
-        inputs, owners = _mixed(work.exam, group)
+        inputs, owners = mixed(work.exam, group)
         answers = np.empty(len(inputs), dtype=np.int64)
         for task in group:
             answers[owners == task] = np.frombuffer(done.predicted[f"{step}/{task}"], dtype="<i8")

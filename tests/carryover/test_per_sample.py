@@ -18,7 +18,7 @@ from benchmarks.progress import Silent
 from benchmarks.stream import Exam
 from carryover.cells.ready import ReadyCell
 from carryover.cells.run import run_cell
-from carryover.protocols.continual import _mixed
+from carryover.protocols.continual import mixed
 from carryover.records.record import Record
 from carryover.records.results import Results
 from methods.base.method import Method
@@ -141,7 +141,7 @@ class TestTheOrderOfTestImages:
 
     def test_mixes_the_tasks_that_are_asked_together_and_keeps_each_in_order(self):
         exam = self.exam()
-        inputs, owners = _mixed(exam, [0, 1, 2])
+        inputs, owners = mixed(exam, [0, 1, 2])
         runs = [len(list(run)) for _, run in itertools.groupby(owners)]
         assert max(runs) < 12
         for task in range(3):

@@ -38,7 +38,10 @@ def of_the_lab(case: Case) -> list[Promise]:
     def heads_are_counted(subject: Subject) -> None:
         method = subject.learnt.method
         columns = {"task": 2, "class": 6, "domain": 6}[case.scenario]
-        said, wanted = method.footprint(), columns * (method.backbone.info.width + 1)
+        heads = getattr(method, "heads", None)
+        cosine = heads is not None and heads.kind == "cosine"  # no biases, perhaps one scale for all
+        each = method.backbone.info.width + (not cosine)
+        said, wanted = method.footprint(), columns * each + (cosine and heads.scale.requires_grad)
         if said.head and not said.exemplars:
             expect(said.head == wanted, f"a head of {wanted} parameters", f"{said.head}")
 
