@@ -122,11 +122,9 @@ def plan(request: Request) -> int:
     results = Results.default(request.results)
     ready = ready_cells(request, shown())
     everything, _ = results.all()
-    for line in dict.fromkeys(_described(cell.stream.info) for cell in ready):
+    for line in _streams([cell.stream.info for cell in ready]):
         print(line)
     total, unknown_times = 0.0, 0
-    for info in {id(cell.stream): cell.stream.info for cell in ready}.values():
-        print("\n".join(contents(info)))
     for cell in ready:
         if cell.refusal:
             print(f"{cell.cell}: skipped, {cell.refusal}")
@@ -146,11 +144,19 @@ def plan(request: Request) -> int:
     return OK
 
 
-def _described(info: StreamInfo) -> str:
-    """A stream in its order: the hash of the order, and what is unusual about its tasks."""
-    order = f", order {info.order.name} ({info.order.hash})" if info.order else ""
-    parts = [f"{info.tasks} task{'s' * (info.tasks > 1)}", *info.notes]
-    return f"{info.name}{order}: {'; '.join(parts)}"
+def _streams(infos: Sequence[StreamInfo]) -> list[str]:
+    """What each stream consists of, once for all its orders; their names and hashes."""
+    orders: dict[tuple[str, ...], dict[str, None]] = {}
+    for info in infos:
+        named = orders.setdefault(tuple(contents(info)), {})
+        if info.order is not None:
+            named[f"{info.order.name} ({info.order.hash})"] = None
+    lines = []
+    for said, named in orders.items():
+        lines += said
+        if named:
+            lines.append(f"  order{'s' * (len(named) > 1)} of classes (hash): {', '.join(named)}")
+    return lines
 
 
 def _show(request: Request, ready: Sequence[ReadyCell], records: Sequence[Record], results: Results) -> None:
