@@ -151,7 +151,7 @@ def _streams(infos: Sequence[StreamInfo]) -> list[str]:
         named = orders.setdefault(tuple(contents(info)), {})
         if info.order is not None:
             named[f"{info.order.name} ({info.order.hash})"] = None
-    lines = []
+    lines: list[str] = []
     for said, named in orders.items():
         lines += said
         if named:
