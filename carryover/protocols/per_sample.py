@@ -38,10 +38,14 @@ def check(
     sample, few = drawn[: max(SAMPLE // share, 1)], drawn[: max(ALONE // share, 1)]
     again = predict(inputs.select(sample))
     alone = torch.cat([predict(inputs.select(few[at : at + 1])) for at in range(len(few))])
-    # How far rounding goes is tried on few images: each trial takes several times as long as predicting them.
-    rounding = Rounding(partial(predict, inputs.select(few)))
+    # How far rounding goes is tried on few images, since each trial takes several times as long as predicting
+    # them; on all of them only where that explains too little: kernels for many images round otherwise.
+    first, whole = np.arange(len(few)), Rounding(partial(predict, inputs.select(sample)), again)
+    together = Rounding(partial(predict, inputs.select(few)))
     for found, among in ((alone, "alone"), (again[: len(few)], f"among {len(sample)}")):
-        if apart := rounding.unexplained(found):
+        if not together.unexplained(found):
+            continue
+        if apart := whole.unexplained(alone, first) or whole.unexplained(together.result, first):
             raise PredictionError(
                 f"predictions depend on what else is asked: for {len(few)} images of {where}, {among} and in "
                 f"one batch, the logits differ {apart}; score each image by itself"
@@ -52,12 +56,19 @@ def check(
     if not len(changed):
         return
     tried = changed[:TRIED]
-    bound = Rounding(partial(predict, inputs.select(sample[tried]))).bound
+    bounds = (
+        lambda: Rounding(partial(predict, inputs.select(sample[tried]))).bound,
+        lambda: whole.bound[tried],
+    )
     # Not a change if rounding can lift the answer to the largest logit.
-    highest = (again[tried] + bound).gather(1, given[tried, None])[:, 0]
-    beyond = ~(highest >= (again[tried] - bound).amax(1))
-    if bool(beyond.any()):
+    if not any(_lifted(again[tried], given[tried], bound()) for bound in bounds):
         raise PredictionError(
             f"predictions depend on what else is asked: of {len(sample)} images of {where}, asked again in "
             f"another order and other batches, {len(changed)} get another answer; score each image by itself"
         )
+
+
+def _lifted(logits: Tensor, given: Tensor, bound: Tensor) -> bool:
+    """Whether each given column may be the largest if logits move by up to `bound`."""
+    highest = (logits + bound).gather(1, given[:, None])[:, 0]
+    return bool((highest >= (logits - bound).amax(1)).all())

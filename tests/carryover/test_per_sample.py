@@ -19,6 +19,7 @@ from benchmarks.stream import Exam
 from carryover.cells.ready import ReadyCell
 from carryover.cells.run import run_cell
 from carryover.protocols.continual import mixed
+from carryover.protocols.per_sample import check
 from carryover.records.record import Record
 from carryover.records.results import Results
 from methods.base.method import Method
@@ -118,6 +119,25 @@ def test_positions_alone_score_no_better_than_chance(scenario, pictures, tmp_pat
 def test_a_method_that_knows_no_neighbours_passes_after_a_kill_and_for_every_seed(pictures, tmp_path):
     for seed in (0, 1):
         assert record_of(ready("linear_probe", stream_of(pictures), seed=seed), tmp_path).status == "ok"
+
+
+def test_kernels_that_round_otherwise_for_many_images_are_no_neighbours():
+    """From 25 rows on, distances come from a product, which cancels where all images look alike."""
+    source = torch.Generator().manual_seed(0)
+    table = np.zeros((100, 2, 2, 3), np.uint8)
+    table[:, 0, 0, 0] = np.arange(100)
+    inputs = Inputs([Chunk(table, np.arange(100), "table")])
+    features = 1 + 1e-3 * torch.randn(100, 96, generator=source)
+    means = 1 + 1e-3 * torch.randn(3, 96, generator=source)
+
+    def predict(asked: Inputs) -> Tensor:
+        rows = torch.from_numpy(asked.pixels()[:, 0, 0, 0].astype(np.int64))
+        return -torch.cdist(features[rows], means).square()
+
+    few, many = predict(inputs.select(np.arange(1))), predict(inputs)[:1]
+    assert not torch.allclose(few, many, rtol=1e-5, atol=0), "else this test shows nothing"
+    for share in (1, 5, 8):
+        check(predict, inputs, predict(inputs).argmax(1).numpy(), (0, 1, 2), "here", share)
 
 
 class TestTheOrderOfTestImages:
