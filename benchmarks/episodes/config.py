@@ -77,8 +77,7 @@ class EpisodeConfig:
         if self.shots is not None:
             return (
                 f"episodes of {self.most_way} ways and {self.shots} shots, {self.most_queries} query images "
-                "of each "
-                "class, classes drawn from all of the split"
+                "of each class, classes drawn from all of the split"
             )
         factor = "log 2" if self.log_weight == math.log(2) else repr(self.log_weight)
         return (

@@ -96,8 +96,7 @@ class Sampler:
         if len(few):
             raise RequestError(
                 f"{classes.where}: class {classes.names[few[0]]!r} has {classes.counts[few[0]]} images, "
-                "fewer than "
-                f"shots={shots} and queries={config.most_queries} need; take fewer of either."
+                f"fewer than shots={shots} and queries={config.most_queries} need; take fewer of either."
             )
 
     def draw(self, number: int) -> Draw:

@@ -42,8 +42,7 @@ def foreign(path: Path) -> str | None:
         if (path / name).is_dir():
             return (
                 f"{name}, the pickles of torchvision, which are not read, as they can run code: take the "
-                "parquet "
-                "files of the hub"
+                "parquet files of the hub"
             )
     files = sorted(file for file in path.glob("*") if file.is_file() and not file.name.startswith("."))
     files += sorted(file for file in path.glob("*/*") if file.is_file() and not file.name.startswith("."))

@@ -26,8 +26,8 @@ from benchmarks.progress import Progress
 from benchmarks.sources.counts import counted, some
 from benchmarks.sources.parts import Chosen, Found, choose, part_of
 from benchmarks.sources.reading import Reading
-from benchmarks.sources.rows import JoinedRows, open_all
-from benchmarks.sources.source import DRAWN_RULE, Rows, SourceData, draw_test, pair
+from benchmarks.sources.rows import JoinedRows, open_all, train_and_test
+from benchmarks.sources.source import Rows, SourceData, pair
 from benchmarks.store import Store
 
 PATHS = (
@@ -76,10 +76,8 @@ class ListedFiles:
         if missing:
             raise DataError(
                 f"{self._file} names {len(missing)} of {len(self._entries)} images of {self.title} that are "
-                "not "
-                f"there: {some([f'{entry.path} (line {entry.line})' for entry in missing], 10)}; paths are "
-                "relative "
-                f"to {folder}"
+                f"not there: {some([f'{entry.path} (line {entry.line})' for entry in missing], 10)}; paths "
+                f"are relative to {folder}"
             )
         labels = [entry.label for entry in self._entries]
         return f"list {stamp(os.path.join(folder, e.path) for e in self._entries)} {labels} {self._names}"
@@ -106,12 +104,7 @@ class ListSource:
         """See `Source.load`."""
         chosen = choose(self.name, self.file, self._found, self.reading, official=False)
         tables = open_all(self._rows(chosen), store, progress, size, self.reading.bits)
-        train, rule = tables["train"].images, chosen.rule
-        if "test" in tables:
-            test = tables["test"].images
-        else:
-            train, test = draw_test(train, title=self.name)
-            rule = "; ".join(filter(None, [DRAWN_RULE, rule]))
+        train, test, rule = train_and_test(tables, chosen.rule, self.name)
         notes = (*chosen.notes, *self._read[2])
         return pair(train, test, title=self.name, rule=rule, size=size, notes=notes)
 
@@ -220,14 +213,12 @@ class ListSource:
         if wrong:
             raise DataError(
                 f"{self.file}: label {wrong[0]} is none of the {len(names)} classes in {file}; check that "
-                "the two "
-                "belong together"
+                "the two belong together"
             )
         if unused := [name for name in names if name not in used]:
             raise DataError(
                 f"{self.file} has no images of {some(unused)}, named in {file}; take them out of that file, "
-                "or list "
-                "some images"
+                "or list some images"
             )
         return names, (f"{self.file.stem}: classes in the order of {file.name}: {counted(used)}",)
 
@@ -254,8 +245,7 @@ def _entries(file: Path, reading: Reading) -> list[Entry]:
     else:
         raise DataError(
             f"{file} has {width} columns and no line of names (path, label, split); add one, or leave two or "
-            "three "
-            "columns"
+            "three columns"
         )
     found = []
     for line, cells in rows:

@@ -26,7 +26,7 @@ from benchmarks.sources.parquet import BareParquet, Columns, ParquetRows, Unlabe
 from benchmarks.sources.parts import Chosen, Found, choose, part_in, part_of
 from benchmarks.sources.paths import folder_name
 from benchmarks.sources.reading import Reading
-from benchmarks.sources.rows import JoinedRows, open_all
+from benchmarks.sources.rows import JoinedRows, open_all, train_and_test
 from benchmarks.sources.scan import Folder, scan
 from benchmarks.sources.source import DRAWN_RULE, Rows, SourceData, draw_test, pair
 from benchmarks.store import Store
@@ -86,12 +86,7 @@ class LocalSource:
                 # Its labels were looked for and are not there; what is broken in train is raised next time.
                 for name in usual:
                     found[name] = dataclasses.replace(found[name], labelled=False)
-        train, rule = tables["train"].images, chosen.rule
-        if "test" in tables:
-            test = tables["test"].images
-        else:
-            train, test = draw_test(train, title=self.name)
-            rule = "; ".join(filter(None, [DRAWN_RULE, rule]))
+        train, test, rule = train_and_test(tables, chosen.rule, self.name)
         said = [*self.notes, *chosen.notes, *self._remarks(chosen)]
         said += [note for table in tables.values() for note in table.notes]
         if bits := max(table.bits for table in tables.values()):

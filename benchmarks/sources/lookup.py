@@ -114,8 +114,7 @@ class Ambiguous:
         """DataError: which of the two is meant is not guessed."""
         raise DataError(
             f"{self.name} is a data set that ships with Carryover, and {self.folder} is a folder of yours: "
-            "write "
-            f"folder:{self.folder} for yours, or rename the folder to use the one that ships"
+            f"write folder:{self.folder} for yours, or rename the folder to use the one that ships"
         )
 
 

@@ -286,8 +286,7 @@ def _read_labels(
         allowed = f"0 to {top - 1}, as there are {top} class names" if names is not None else "0 and up"
         raise DataError(
             f"{file}, row {some(bad.tolist())}: label {labels[bad[0]]} in column {column!r} is out of range "
-            f"({allowed}); "
-            "remove the rows without a true label, or the file"
+            f"({allowed}); remove the rows without a true label, or the file"
         )
     return labels
 

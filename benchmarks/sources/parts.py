@@ -80,8 +80,7 @@ def choose(
         )
         raise DataError(
             f"{source}: {where} holds {', '.join(found)}, and which part {' and '.join(unknown)} belongs to "
-            "is "
-            f"not known; add {labelled}train_split=train to leave it out"
+            f"is not known; add {labelled}train_split=train to leave it out"
         )
     for kind, names in usual.items():
         needed = not train if kind == "train" else not (test or drawn)
@@ -111,8 +110,7 @@ def choose(
         test, rule = names, "the validation split serves as test"
         notes.append(
             f"{called}: the validation split {names[0]} serves as test, since {why} (test_split={names[0]} "
-            "says "
-            f"so, test_split={DRAWN} draws one from train)"
+            f"says so, test_split={DRAWN} draws one from train)"
         )
     elif official:
         raise DataError(

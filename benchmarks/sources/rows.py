@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.errors import DataError
-from benchmarks.images import Indices
+from benchmarks.images import Indices, Labelled
 from benchmarks.progress import Progress
-from benchmarks.sources.source import Rows
+from benchmarks.sources.source import DRAWN_RULE, Rows, draw_test
 from benchmarks.sources.table import BrokenImages, Table, open_rows
 from benchmarks.store import Store
 
@@ -78,3 +78,11 @@ def open_all(
             f"bits={max(depths.values())}, or bits=16 for the full range"
         )
     return tables
+
+
+def train_and_test(tables: Mapping[str, Table], rule: str, title: str) -> tuple[Labelled, Labelled, str]:
+    """Both splits and the rule by which they were cut; test is drawn from train where there is none."""
+    train = tables["train"].images
+    if "test" in tables:
+        return train, tables["test"].images, rule
+    return *draw_test(train, title=title), "; ".join(filter(None, [DRAWN_RULE, rule]))

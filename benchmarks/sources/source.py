@@ -168,8 +168,7 @@ def copies(train: Labelled, test: Labelled, *, title: str, of: str = "test") -> 
     if again := len(known) - len(np.unique(known)):
         said.append(
             f"{title}: {many(again, 'training image')} of {len(known):,} repeat another one, so that "
-            "validation "
-            "images drawn from train may be trained on as well"
+            "validation images drawn from train may be trained on as well"
         )
     return said
 

@@ -289,8 +289,7 @@ def _one_depth(rows: Rows, depths: NDArray[np.uint8]) -> int:
         )
         raise DataError(
             f"{rows.title} has 16-bit images whose values need {named}: which range is black to white cannot "
-            "be "
-            f"told; add bits={found[-1]}, or bits=16 for the full range"
+            f"be told; add bits={found[-1]}, or bits=16 for the full range"
         )
     return found[0] if found else 0
 

@@ -190,8 +190,7 @@ class EpisodeStream(Stream):
             if parts is not None and whole:
                 raise DataError(
                     f"{self._name}: {name} has classes of its own for train and test, so classes=all would "
-                    "test on "
-                    "those to train on; leave classes=all out, or name the folder of one part"
+                    "test on those to train on; leave classes=all out, or name the folder of one part"
                 )
             if parts is not None:
                 return OfficialEpisodes(name, parts, mirror, fewest=fewest, per_class=per_class)
@@ -237,8 +236,7 @@ def _shared(tested: Sequence[EpisodeSource], pooled: Sequence[EpisodeSource]) ->
             if count:
                 said.append(
                     f"{test.name}: {many(count, 'image')} of its test classes are also in the pool of "
-                    f"{source.name} "
-                    "(identical pixels)"
+                    f"{source.name} (identical pixels)"
                 )
     return said
 
