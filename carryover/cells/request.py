@@ -23,10 +23,9 @@ ALL = "all"
 class Request:
     """A matrix of cells, and how to run it.
 
-    methods: may carry options of their own (`lora?rank=4`), which override `options`, those of all methods
+    methods: may carry options of their own (`lora?rank=4`), which override `options`, those of all methods;
     orders: of classes, as typed; empty for the usual one of each stream; devices: empty to choose
-    automatically; report: where a worker says which record
-    it wrote
+    automatically; report: where a worker says which record it wrote.
     """
 
     methods: tuple[str, ...]

@@ -87,6 +87,7 @@ def request_of(record: Record, device: str | None = None) -> Request:
         methods=(cell.method,),
         streams=(cell.stream,),
         backbones=(cell.backbone,),
+        orders=(cell.order,) if cell.order is not None else (),
         seeds=(cell.seed,),
         options=cell.options,
         devices=(device or record.env.device.partition(":")[0],),

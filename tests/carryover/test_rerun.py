@@ -128,3 +128,14 @@ def test_the_request_is_that_of_the_record(recorded):
     assert [cell.method for cell in request.cells()] == ["linear_probe"]
     assert request.threads == record.env.threads == int(HERE[HERE.index("--threads") + 1])
     assert record.env.instructions
+
+
+def test_the_order_of_the_record_is_run_again(pictures, tmp_path, capsys):
+    asked = words("ncm", stream_of(pictures), tmp_path, "--order", "7,natural", "--quiet")
+    assert cli(asked) == OK
+    paths = sorted(map(str, tmp_path.glob("records/*/*/*/*.json")))
+    assert {request_of(decode(Path(path).read_bytes())).orders for path in paths} == {("7",), ("natural",)}
+    capsys.readouterr()
+    assert cli(["rerun", "--quiet", *paths]) == OK
+    said = capsys.readouterr().out
+    assert said.count(" 0 of 60 answers differ") == said.count("the same key") == 2
